@@ -1,0 +1,1 @@
+//! The stories a user would recognise, as examples: see `profiles/`.

@@ -1,0 +1,1 @@
+//! A private, real nats-server for tests.
