@@ -1,1 +1,22 @@
-//! nats-service
+//! Annotate a Rust trait. Get a NATS micro service with typed dispatch, a typed client, and its answers kept in
+//! JetStream KV or Object Store.
+
+#[doc(hidden)]
+pub mod __private;
+mod client;
+mod service;
+mod store;
+mod wire;
+
+pub use async_nats;
+pub use serde;
+
+pub use client::{Call, CallError};
+pub use service::{Running, Server, StartError};
+pub use store::{
+    Any, KeyError, KeyFilter, KeyRule, KeyToken, KvKey, KvSelection, KvStore, ObjectKey,
+    ObjectSelection, ObjectStore, Provision, Storage, StoreError, check_key,
+};
+pub use wire::codec::{Codec, CodecError};
+pub use wire::error::{Code, Error, ServiceError};
+pub use wire::spec::WriteMode;

@@ -1,0 +1,129 @@
+//! The only module that generated code names. Nothing in it is for users, and anything in it may change.
+
+pub use crate::client::{Call, CallError, ClientCore};
+pub use crate::service::{Mount, Server};
+pub use crate::store::{
+    BucketSpec, Capture, CaptureForm, KeyError, KeyFilter, KeySource, KeyTemplate, KeyToken, Keys,
+    KvKey, KvSelection, KvStore, ObjectKey, ObjectSelection, ObjectStore, Provision, Segment,
+    Storage, StoreError,
+};
+pub use crate::wire::codec::Codec;
+pub use crate::wire::error::{Code, Error, ServiceError};
+pub use crate::wire::spec::{
+    MethodSpec, ServiceSpec, StoreAction, StoreKind, StoreSpec, WriteMode,
+};
+pub use async_nats::Client;
+pub use async_nats::jetstream::Context as JetStream;
+pub use serde;
+pub use serde_json;
+pub use std;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+/// One method of an annotated trait: what its service, its client and its stores have in common.
+pub trait Method: Send + Sync + 'static {
+    /// Its constants.
+    const SPEC: &'static MethodSpec;
+    /// What a successful call brings.
+    type Answer: Serialize + DeserializeOwned + Send + 'static;
+    /// What the handler fails with.
+    type Error: ServiceError;
+}
+
+/// One method as the server sees it: how `S` answers it.
+pub trait Handle<S>: Method {
+    /// The body, which may borrow from the message.
+    type Request<'de>: Deserialize<'de> + Send;
+
+    /// Fills the captures that come from the request, in the order of the stores and of their templates.
+    fn request_keys(request: &Self::Request<'_>, keys: &mut Keys) -> Result<(), KeyError>;
+
+    /// Fills the captures that come from the answer.
+    fn response_keys(answer: &Self::Answer, keys: &mut Keys) -> Result<(), KeyError>;
+
+    /// Calls the handler.
+    fn call<'a>(
+        service: &'a S,
+        request: Self::Request<'a>,
+    ) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send + 'a;
+}
+
+/// What the server takes: a generated `..Server<S>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a service",
+    label = "not something a server can serve",
+    note = "wrap your implementation in the server that the trait generated: `.serve(ProfilesServer::new(..))`"
+)]
+pub trait Service: Send + Sync + 'static {
+    /// The contract.
+    fn spec(&self) -> &'static ServiceSpec;
+    /// Hands the methods over.
+    fn mount(self, mount: &mut Mount);
+}
+
+/// Tells a `Result` from any other type, by what it is and not by what it is called.
+#[derive(Debug)]
+pub struct Check<T>(PhantomData<T>);
+
+impl<T, E> Check<Result<T, E>> {
+    /// It is one.
+    pub const IS_RESULT: bool = true;
+}
+
+/// The answer for everything else: an inherent constant wins over a trait's.
+pub trait NoResult {
+    /// It is none.
+    const IS_RESULT: bool = false;
+}
+
+impl<T> NoResult for Check<T> {}
+
+/// Chooses between the two.
+#[derive(Debug)]
+pub struct Pick<const RESULT: bool>;
+
+/// What a method's return type stands for.
+pub trait Outcome<R> {
+    /// The value of a success.
+    type Answer;
+    /// The error of a failure.
+    type Error;
+    /// Takes it apart.
+    fn split(returned: R) -> Result<Self::Answer, Self::Error>;
+}
+
+impl<T, E> Outcome<Result<T, E>> for Pick<true> {
+    type Answer = T;
+    type Error = E;
+    fn split(returned: Result<T, E>) -> Result<T, E> {
+        returned
+    }
+}
+
+impl<T> Outcome<T> for Pick<false> {
+    type Answer = T;
+    type Error = Infallible;
+    fn split(returned: T) -> Result<T, Infallible> {
+        Ok(returned)
+    }
+}
+
+/// Awaits a handler and takes its outcome apart.
+pub async fn settle<P, R>(handler: impl Future<Output = R> + Send) -> Result<P::Answer, P::Error>
+where
+    P: Outcome<R>,
+{
+    P::split(handler.await)
+}
+
+/// Asks for what an answer must be able to do; generated code calls it with the span of the user's type.
+pub const fn assert_answer<T: Serialize + DeserializeOwned + Send + 'static>() {}
+
+/// Asks for what an error must be able to do.
+pub const fn assert_error<E: ServiceError>() {}
+
+/// Asks for what a body must be able to do.
+pub const fn assert_request<'de, R: Serialize + Deserialize<'de> + Send>() {}

@@ -1,0 +1,62 @@
+//! What a bucket is to be like, and how it is made, checked or changed at start.
+
+use std::time::Duration;
+
+/// The settings that an attribute names for its bucket; what it does not name is `None`, and left to the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BucketSpec {
+    /// `[A-Za-z0-9_-]+`
+    pub name: &'static str,
+    /// Revisions kept of every key, 1 to 64. KV only.
+    pub history: Option<u8>,
+    /// How long an entry lives.
+    pub ttl: Option<Duration>,
+    /// Free text, kept with the bucket.
+    pub description: Option<&'static str>,
+    /// Copies, 1 to 5.
+    pub replicas: Option<u8>,
+    /// Where the server keeps it.
+    pub storage: Option<Storage>,
+    /// The whole bucket's bound, in bytes.
+    pub max_bytes: Option<u64>,
+    /// One value's bound, in bytes. KV only. The server counts headers too.
+    pub max_value_size: Option<u32>,
+    /// S2 compression on disk.
+    pub compression: Option<bool>,
+    /// What to do at start when the bucket is there, or is not.
+    pub provision: Provision,
+}
+
+/// Where the server keeps a bucket: `storage = ".."`.
+///
+/// ```
+/// # use nats_service::Storage;
+/// assert_eq!(Storage::default(), Storage::File);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Storage {
+    /// On disk.
+    #[default]
+    File,
+    /// In memory: gone with the server.
+    Memory,
+}
+
+/// What happens to a bucket when a service starts: `provision = ".."`. Data is never touched.
+///
+/// ```
+/// # use nats_service::Provision;
+/// assert_eq!(Provision::default(), Provision::Create);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Provision {
+    /// Make it when it is missing; when it is there and differs in a named setting, refuse to start and say in which.
+    #[default]
+    Create,
+    /// The same, but a difference is a warning in the log.
+    Warn,
+    /// Make it when it is missing; otherwise change just the settings that the attribute names.
+    Update,
+    /// Bind only: a missing bucket is an error, a difference is not looked at.
+    None,
+}

@@ -1,0 +1,1 @@
+//! The writer behind `write = "after_reply"`.

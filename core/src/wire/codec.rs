@@ -1,0 +1,247 @@
+//! How a value becomes the bytes of a body or of an entry, and back.
+//!
+//! Decoding refuses what is left over after the value, and nesting deeper than a message has any use for: both come
+//! from the network.
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::fmt;
+
+/// The encoding of a body or of a stored value.
+///
+/// A service has one, named by `#[nats_service(codec = "..")]`; it is written into the `Content-Type` header of every
+/// entry that the service stores, so that a reader in any language knows what the bytes are.
+///
+/// ```
+/// use nats_service::Codec;
+/// let bytes = Codec::Json.encode(&vec![1, 2, 3])?;
+/// assert_eq!(&bytes[..], b"[1,2,3]");
+/// assert_eq!(Codec::Json.decode::<Vec<u8>>(&bytes)?, [1, 2, 3]);
+/// assert_eq!(Codec::Json.content_type(), "application/json");
+/// # Ok::<(), nats_service::CodecError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Codec {
+    /// JSON, the default: any tool can read it.
+    #[default]
+    Json,
+    /// MessagePack with field names (maps, not arrays, so that a field may be added). Needs the feature `msgpack`.
+    #[cfg(feature = "msgpack")]
+    MessagePack,
+}
+
+/// A value could not be encoded or decoded.
+///
+/// ```
+/// let error = nats_service::Codec::Json.decode::<u8>(b"[").unwrap_err();
+/// assert!(error.to_string().contains("JSON"));
+/// ```
+#[derive(Debug)]
+pub struct CodecError {
+    format: &'static str,
+    encoding: bool,
+    message: String,
+}
+
+impl CodecError {
+    fn new(format: &'static str, encoding: bool, message: impl fmt::Display) -> Self {
+        Self {
+            format,
+            encoding,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            format, message, ..
+        } = self;
+        if self.encoding {
+            write!(f, "the value cannot be written as {format}: {message}")
+        } else {
+            write!(f, "the bytes are not the expected {format}: {message}")
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+/// Bytes reserved at a time for small bodies; one allocation then serves many of them.
+const CHUNK: usize = 16 * 1024;
+/// Deeper nesting is refused: at 1,024 levels a debug build overflows its stack (measured).
+#[cfg(feature = "msgpack")]
+const MAX_DEPTH: usize = 64;
+
+thread_local! {
+    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+impl Codec {
+    /// Encodes `value`.
+    ///
+    /// # Errors
+    /// When the type's own `Serialize` fails (a map whose keys are no strings, in JSON).
+    pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
+        // A `Serialize` that itself encodes finds the buffer taken, and gets one of its own.
+        BUFFER.with(|shared| match shared.try_borrow_mut() {
+            Ok(mut buffer) => self.encode_into(value, &mut buffer),
+            Err(_) => self.encode_into(value, &mut BytesMut::new()),
+        })
+    }
+
+    fn encode_into<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        buffer: &mut BytesMut,
+    ) -> Result<Bytes, CodecError> {
+        use bytes::BufMut as _;
+        if buffer.capacity() < 256 {
+            buffer.reserve(CHUNK);
+        }
+        let written = match self {
+            Codec::Json => serde_json::to_writer(buffer.writer(), value)
+                .map_err(|e| CodecError::new("JSON", true, e)),
+            #[cfg(feature = "msgpack")]
+            Codec::MessagePack => {
+                let mut writer = buffer.writer();
+                let mut serializer = rmp_serde::Serializer::new(&mut writer).with_struct_map();
+                value
+                    .serialize(&mut serializer)
+                    .map_err(|e| CodecError::new("MessagePack", true, e))
+            }
+        };
+        match written {
+            // A large body keeps its memory to itself, and hands none of it on to the small ones after it.
+            Ok(()) if buffer.len() > CHUNK => Ok(std::mem::take(buffer).freeze()),
+            Ok(()) => Ok(buffer.split().freeze()),
+            Err(error) => {
+                buffer.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// Decodes a value, which may borrow from `bytes`.
+    ///
+    /// # Errors
+    /// When the bytes are not a `T`, something follows it, or it is nested too deep.
+    pub fn decode<'de, T: Deserialize<'de>>(self, bytes: &'de [u8]) -> Result<T, CodecError> {
+        match self {
+            // serde_json limits the depth to 128 and refuses what trails.
+            Codec::Json => {
+                serde_json::from_slice(bytes).map_err(|e| CodecError::new("JSON", false, e))
+            }
+            #[cfg(feature = "msgpack")]
+            Codec::MessagePack => {
+                let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+                deserializer.set_max_depth(MAX_DEPTH);
+                let value = T::deserialize(&mut deserializer)
+                    .map_err(|e| CodecError::new("MessagePack", false, e))?;
+                // There is no way to ask how much was read; only "no further marker" means that all of it was.
+                match serde::de::IgnoredAny::deserialize(&mut deserializer) {
+                    Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => {}
+                    _ => {
+                        return Err(CodecError::new(
+                            "MessagePack",
+                            false,
+                            "something follows the value",
+                        ));
+                    }
+                }
+                Ok(value)
+            }
+        }
+    }
+
+    /// The media type: what stands in `Content-Type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Codec::Json => "application/json",
+            #[cfg(feature = "msgpack")]
+            Codec::MessagePack => "application/msgpack",
+        }
+    }
+
+    /// The codec of a `Content-Type` header's value; parameters (`; charset=utf-8`) are passed over.
+    #[must_use]
+    pub fn from_content_type(value: &str) -> Option<Self> {
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        if media_type.eq_ignore_ascii_case("application/json") {
+            return Some(Codec::Json);
+        }
+        #[cfg(feature = "msgpack")]
+        if media_type.eq_ignore_ascii_case("application/msgpack") {
+            return Some(Codec::MessagePack);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Codec> {
+        vec![
+            Codec::Json,
+            #[cfg(feature = "msgpack")]
+            Codec::MessagePack,
+        ]
+    }
+
+    #[test]
+    fn a_value_comes_back_and_may_borrow_from_the_bytes() {
+        for codec in all() {
+            let bytes = codec.encode(&("abc", 7)).unwrap();
+            assert_eq!(codec.decode::<(&str, u8)>(&bytes).unwrap(), ("abc", 7));
+            assert_eq!(Codec::from_content_type(codec.content_type()), Some(codec));
+        }
+        assert_eq!(
+            Codec::from_content_type("Application/JSON; charset=utf-8"),
+            Some(Codec::Json)
+        );
+        assert_eq!(Codec::from_content_type("text/plain"), None);
+    }
+
+    #[test]
+    fn what_follows_the_value_is_refused() {
+        for codec in all() {
+            let mut bytes = codec.encode(&[7_u8]).unwrap().to_vec();
+            bytes.extend_from_slice(&codec.encode(&[7_u8]).unwrap());
+            assert!(codec.decode::<Vec<u8>>(&bytes).is_err(), "{codec:?}");
+            assert!(codec.decode::<Vec<u8>>(&[]).is_err(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error_and_not_a_stack_overflow() {
+        for (codec, open) in all().into_iter().zip([b'[', 0x91]) {
+            let error = codec.decode::<serde::de::IgnoredAny>(&vec![open; 100_000]);
+            assert!(error.is_err(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn small_bodies_share_an_allocation_and_a_large_one_is_not_kept() {
+        let first = Codec::Json.encode("a").unwrap();
+        let large = Codec::Json.encode(&"x".repeat(10 * CHUNK)).unwrap();
+        let last = Codec::Json.encode("b").unwrap();
+        assert_eq!(
+            (&first[..], large.len(), &last[..]),
+            (&b"\"a\""[..], 10 * CHUNK + 2, &b"\"b\""[..])
+        );
+        BUFFER.with(|buffer| assert!(buffer.borrow().capacity() <= CHUNK));
+    }
+
+    #[test]
+    fn a_failed_encoding_leaves_nothing_behind() {
+        let no_keys = std::collections::HashMap::from([(vec![1], 1)]);
+        assert!(Codec::Json.encode(&no_keys).is_err());
+        assert_eq!(&Codec::Json.encode("a").unwrap()[..], b"\"a\"");
+    }
+}

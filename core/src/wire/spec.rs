@@ -1,0 +1,93 @@
+//! The description of a contract, as the macro writes it: plain constants, read by the service, the client and the stores.
+//!
+//! Everything was checked when the trait was compiled, so nothing here is checked again.
+
+use crate::store::{BucketSpec, KeyTemplate};
+use crate::wire::codec::Codec;
+use std::time::Duration;
+
+/// One service: an annotated trait.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceSpec {
+    /// The name in discovery.
+    pub name: &'static str,
+    /// A semantic version.
+    pub version: &'static str,
+    /// What it is for; empty when the trait has no doc comment.
+    pub description: &'static str,
+    /// Free pairs, shown in discovery.
+    pub metadata: &'static [(&'static str, &'static str)],
+    /// The endpoints, in the order of the trait.
+    pub methods: &'static [&'static MethodSpec],
+}
+
+/// One method, which is one endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct MethodSpec {
+    /// The endpoint's name: the method's.
+    pub name: &'static str,
+    /// The whole subject, prefix and all.
+    pub subject: &'static str,
+    /// What it does; empty when the method has no doc comment.
+    pub description: &'static str,
+    /// The queue group; `None` when every instance is to get every request.
+    pub queue_group: Option<&'static str>,
+    /// How long a call may take, on either side.
+    pub timeout: Duration,
+    /// Free pairs, shown in discovery.
+    pub metadata: &'static [(&'static str, &'static str)],
+    /// How bodies and entries are encoded.
+    pub codec: Codec,
+    /// What happens in stores after a successful call, in the order of the attributes.
+    pub stores: &'static [StoreSpec],
+}
+
+/// One `#[kv_store]`, `#[kv_evict]`, `#[object_store]` or `#[object_evict]`.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreSpec {
+    /// Which engine.
+    pub kind: StoreKind,
+    /// Keep the answer, or remove what is kept.
+    pub action: StoreAction,
+    /// Where.
+    pub bucket: BucketSpec,
+    /// Under which key (or object name).
+    pub key: KeyTemplate,
+    /// When.
+    pub write: WriteMode,
+}
+
+/// Which engine a store is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A key-value bucket.
+    Kv,
+    /// An object store.
+    Object,
+}
+
+/// What a successful call does to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreAction {
+    /// The answer becomes the value.
+    Put,
+    /// The key is deleted.
+    Evict,
+}
+
+/// When an answer is stored: `write = ".."`.
+///
+/// ```
+/// # use nats_service::WriteMode;
+/// assert_eq!(WriteMode::default(), WriteMode::AfterReply);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteMode {
+    /// Reply first, then write: the caller does not wait for the store.
+    #[default]
+    AfterReply,
+    /// Write, wait for the acknowledgement, then reply with its revision.
+    BeforeReply,
+    /// No write: just the typed store is generated.
+    Never,
+}
