@@ -11,8 +11,8 @@ mod wire;
 pub use async_nats;
 pub use serde;
 
-pub use client::{Call, CallError};
-pub use service::{Running, Server, StartError};
+pub use client::{Call, CallError, Reply};
+pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
     Any, KeyError, KeyFilter, KeyRule, KeyToken, KvKey, KvSelection, KvStore, ObjectKey,
     ObjectSelection, ObjectStore, Provision, Storage, StoreError, check_key,

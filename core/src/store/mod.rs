@@ -18,3 +18,4 @@ pub use key::{
 };
 pub use kv::{KvKey, KvSelection, KvStore};
 pub use object::{ObjectKey, ObjectSelection, ObjectStore};
+pub use persist::{FailedWrite, ProvisionError};

@@ -61,3 +61,11 @@ impl<T> ObjectStore<T> {
         })
     }
 }
+pub(crate) async fn download(
+    _js: &Context,
+    _bucket: &str,
+    _name: &str,
+    _digest: Option<&str>,
+) -> Result<bytes::Bytes, StoreError> {
+    Err(StoreError::NoJetStream)
+}
