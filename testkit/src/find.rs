@@ -95,6 +95,7 @@ impl Environment {
             .filter(|program| program.is_file())
     }
 
+    #[cfg(feature = "install")]
     pub(crate) fn search_path(&self) -> Option<&OsString> {
         self.path.as_ref()
     }
