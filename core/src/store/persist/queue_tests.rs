@@ -99,7 +99,11 @@ fn a_write_that_fails_is_repeated_before_the_next_of_its_key_and_other_keys_go_o
     assert_eq!(bench.jobs(), ["b1"]);
     bench.after(51 * MS);
     let again = bench.send();
-    assert_eq!(again, [(token, "a1")], "the same number, so the same message id");
+    assert_eq!(
+        again,
+        [(token, "a1")],
+        "the same number, so the same message id"
+    );
     bench.queue.written(token);
     assert_eq!(bench.jobs(), ["a2"]);
     assert_eq!(bench.queue.retried(), 1);
@@ -126,7 +130,11 @@ fn a_late_acknowledgement_ends_the_write_in_whatever_state_it_is() {
     bench.push("a", "a2");
     let (token, _) = bench.send()[0];
     bench.after(5000 * MS);
-    assert_eq!(bench.queue.written(token), Some("a1"), "between two attempts");
+    assert_eq!(
+        bench.queue.written(token),
+        Some("a1"),
+        "between two attempts"
+    );
     assert_eq!(bench.jobs(), ["a2"]);
     assert!(bench.after(100 * MS).is_empty(), "its pause is void");
     assert_eq!(bench.jobs(), [] as [&str; 0]);
@@ -202,7 +210,11 @@ fn a_deadline_takes_a_waiting_write_out_and_leaves_one_in_flight_in_its_place() 
         panic!("{events:?}");
     };
     assert_eq!((*overdue, ended.job, ended.in_doubt), (token, "a2", false));
-    assert_eq!(bench.jobs(), [] as [&str; 0], "a1 may still arrive, so a3 waits");
+    assert_eq!(
+        bench.jobs(),
+        [] as [&str; 0],
+        "a1 may still arrive, so a3 waits"
+    );
     // Its failure is its end: nobody waits for it any more.
     assert_eq!(bench.fail(token).unwrap().job, "a1");
     assert_eq!(bench.jobs(), ["a3"]);
@@ -305,7 +317,9 @@ fn no_disorder_of_outcomes_brings_an_old_value_back() {
                 wire.push_back((token, job));
             }
             for _ in 0..dice(5) {
-                let Some((token, job)) = wire.pop_front() else { break };
+                let Some((token, job)) = wire.pop_front() else {
+                    break;
+                };
                 let fate = dice(10);
                 if fate < 6 {
                     // Stored once, by its id; the acknowledgement arrives or does not.
