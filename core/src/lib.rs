@@ -17,6 +17,10 @@ pub use store::{
     Any, KeyError, KeyFilter, KeyRule, KeyToken, KvKey, KvSelection, KvStore, ObjectKey,
     ObjectSelection, ObjectStore, Provision, Storage, StoreError, check_key,
 };
+pub use store::{
+    BucketConflict, Difference, DrainReport, FailedWrite, FailureHook, ProvisionError, WriteError,
+    WriterStats,
+};
 pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::spec::WriteMode;

@@ -4,7 +4,9 @@
 
 use super::reply::{Forged, ReplyRule};
 use super::stats::Stats;
-use crate::store::persist::{Permit, Write, Writer};
+use super::stores::BoundStore;
+use crate::store::object::digest;
+use crate::store::persist::{Permit, Write, WriteAction, Writer};
 use crate::wire::codec::Codec;
 use crate::wire::error::Error;
 use crate::wire::header;
@@ -20,6 +22,8 @@ pub(crate) type Verdict = Option<Box<Error>>;
 
 /// The longest text of an error header, in bytes; the body has the whole of it.
 const MAX_ERROR_HEADER: usize = 512;
+/// More than the headers of a reply ever take: a bucket's name, an escaped key, a digest, a revision.
+const MAX_REPLY_HEADERS: usize = 4096;
 
 /// What an endpoint needs besides its handler.
 #[derive(Debug)]
@@ -34,14 +38,6 @@ pub(crate) struct Context {
     pub(crate) patience: Duration,
 }
 
-/// One store attribute of a method, and the writer of its bucket.
-#[derive(Debug)]
-pub(crate) struct BoundStore {
-    pub(crate) spec: &'static StoreSpec,
-    /// `None` for `write = "never"`.
-    pub(crate) writer: Option<Writer>,
-}
-
 /// A successful call's answer, as bytes.
 pub(crate) struct Answer {
     pub(crate) body: Bytes,
@@ -51,6 +47,29 @@ pub(crate) struct Answer {
     pub(crate) room: Vec<Permit>,
 }
 
+/// A write that one of the method's stores asks for.
+struct Planned<'s> {
+    spec: &'static StoreSpec,
+    writer: &'s Writer,
+    permit: Permit,
+    write: Write,
+}
+
+impl Planned<'_> {
+    /// Whether the caller could fetch the answer from there.
+    fn can_carry(&self) -> bool {
+        self.spec.kind == StoreKind::Object && self.spec.action == StoreAction::Put
+    }
+}
+
+/// What there is to send, and to write after it.
+struct Kept<'s> {
+    body: Bytes,
+    codec: Codec,
+    headers: Option<HeaderMap>,
+    later: Vec<Planned<'s>>,
+}
+
 impl Context {
     /// Waits for room in the writers of this method's buckets, before the handler runs: an answer that could not be kept
     /// must not be promised.
@@ -58,8 +77,8 @@ impl Context {
         let mut room = Vec::with_capacity(self.stores.len());
         for writer in self.stores.iter().filter_map(|store| store.writer.as_ref()) {
             let permit = match writer.try_reserve() {
-                Some(permit) => permit,
-                None => writer.reserve(self.patience).await.map_err(|full| {
+                Ok(permit) => permit,
+                Err(_) => writer.reserve(self.patience).await.map_err(|full| {
                     Error::resource_exhausted(format!(
                         "{}: {full}; try again later",
                         self.spec.subject
@@ -77,80 +96,88 @@ impl Context {
         reply: Option<Subject>,
         answer: Result<Answer, Error>,
     ) -> Verdict {
-        let stored = match answer {
-            Ok(answer) if self.stores.is_empty() => self
-                .check_size(&reply, &answer)
-                .map(|()| (answer.body, answer.codec, None, Vec::new())),
-            Ok(answer) => self.store_before(&reply, answer).await,
+        let kept = match answer {
+            Ok(answer) => self.keep(reply.is_some(), answer).await,
             Err(error) => Err(error),
         };
-        let (body, codec, headers, later) = match stored {
-            Ok(stored) => stored,
+        let kept = match kept {
+            Ok(kept) => kept,
             Err(error) => return self.refuse(reply, error).await,
         };
         if let Some(reply) = reply {
-            self.reply(reply, headers, codec, body).await;
+            self.reply(reply, kept.headers, kept.codec, kept.body).await;
         }
-        for (writer, permit, write) in later {
-            writer.submit(permit, write);
+        for Planned {
+            writer,
+            permit,
+            write,
+            ..
+        } in kept.later
+        {
+            writer.submit(write, permit);
         }
         None
     }
 
-    /// An answer that no message can carry and no store holds has to be an error, or the caller waits in vain.
-    fn check_size(&self, reply: &Option<Subject>, answer: &Answer) -> Result<(), Error> {
-        let max = self.client.max_payload();
-        if reply.is_none() || answer.body.len() <= max {
-            return Ok(());
-        }
-        Err(Error::resource_exhausted(format!(
-            "{}: the answer has {} bytes, and a message carries at most {max}; an `#[object_store(..)]` method may answer with more",
-            self.spec.subject,
-            answer.body.len(),
-        )))
-    }
-
-    /// Does the writes that come before the reply, and prepares those that come after it.
-    async fn store_before<'s>(
-        &'s self,
-        reply: &Option<Subject>,
-        answer: Answer,
-    ) -> Result<Stored<'s>, Error> {
+    /// Does the writes that come before the reply, and plans those that come after it.
+    async fn keep(&self, replies: bool, answer: Answer) -> Result<Kept<'_>, Error> {
         let Answer {
             body,
             codec,
             keys,
             room,
         } = answer;
-        // A margin for the headers, which count as well.
-        let too_large = reply.is_some() && body.len() + 1024 > self.client.max_payload();
-        let deadline = Instant::now() + self.spec.timeout;
-        let mut headers: Option<HeaderMap> = None;
-        let mut by_reference = false;
-        let mut later = Vec::new();
-        let mut room = room.into_iter();
         let stores = self.stores.iter().zip(keys);
-        for (store, key) in stores {
-            let Some((writer, permit)) = store
-                .writer
-                .as_ref()
-                .zip(store.writer.as_ref().and_then(|_| room.next()))
-            else {
-                continue;
-            };
-            let put = store.spec.action == StoreAction::Put;
-            let write = if put {
-                Write::put(key.clone(), body.clone(), codec.content_type())
-            } else {
-                Write::delete(key.clone())
-            };
-            let refer = put && too_large && store.spec.kind == StoreKind::Object;
-            if !refer && store.spec.write == WriteMode::AfterReply {
-                later.push((writer, permit, write));
+        let stores =
+            stores.filter_map(|(store, key)| Some((store.spec, store.writer.as_ref()?, key)));
+        let planned: Vec<_> = stores
+            .zip(room)
+            .map(|((spec, writer, key), permit)| Planned {
+                spec,
+                writer,
+                permit,
+                write: Write {
+                    key,
+                    action: match spec.action {
+                        StoreAction::Put => WriteAction::Put(body.clone()),
+                        StoreAction::Evict => WriteAction::Delete,
+                    },
+                    content_type: codec.content_type(),
+                },
+            })
+            .collect();
+        let too_large = replies && !self.fits(&body, codec, !planned.is_empty());
+        if too_large && !planned.iter().any(Planned::can_carry) {
+            // An error, or the caller would wait in vain; and nothing is written, as for any failed call.
+            return Err(Error::resource_exhausted(format!(
+                "{}: the answer has {} bytes, and a message carries at most {}; an `#[object_store(..)]` method may answer with more",
+                self.spec.subject,
+                body.len(),
+                self.client.max_payload(),
+            )));
+        }
+        let mut kept = Kept {
+            body,
+            codec,
+            headers: None,
+            later: Vec::new(),
+        };
+        let deadline = tokio::time::Instant::now() + self.spec.timeout;
+        for planned in planned {
+            let by_reference = too_large && planned.can_carry();
+            if planned.spec.write != WriteMode::BeforeReply && !by_reference {
+                kept.later.push(planned);
                 continue;
             }
-            let written = writer
-                .submit_and_wait(permit, write, deadline)
+            let Planned {
+                spec,
+                writer,
+                permit,
+                write,
+            } = planned;
+            let reference = by_reference.then(|| format!("{}/{}", spec.bucket.name, write.key));
+            let revision = writer
+                .submit_and_wait(write, permit, deadline)
                 .await
                 .map_err(|error| {
                     Error::unavailable(format!(
@@ -158,35 +185,27 @@ impl Context {
                         self.spec.subject
                     ))
                 })?;
-            let headers = headers.get_or_insert_default();
-            if put {
-                headers.insert(header::REVISION, written.revision.to_string());
+            let headers = kept.headers.get_or_insert_default();
+            if spec.kind == StoreKind::Kv && spec.action == StoreAction::Put {
+                headers.insert(header::REVISION, HeaderValue::from(revision));
             }
-            if refer {
-                by_reference = true;
-                insert(
-                    headers,
-                    header::OBJECT,
-                    &format!("{}/{key}", store.spec.bucket.name),
-                );
-                insert(
-                    headers,
-                    header::OBJECT_DIGEST,
-                    &written.digest.unwrap_or_default(),
-                );
+            if let Some(reference) = reference {
+                insert(headers, header::OBJECT, &reference);
+                insert(headers, header::OBJECT_DIGEST, &digest(&kept.body));
+                kept.body = Bytes::new();
             }
         }
-        if by_reference {
-            return Ok((Bytes::new(), codec, headers, later));
-        }
-        let answer = Answer {
-            body,
-            codec,
-            keys: Vec::new(),
-            room: Vec::new(),
+        Ok(kept)
+    }
+
+    /// Whether a message can carry `body`; headers count as well.
+    fn fits(&self, body: &Bytes, codec: Codec, stored: bool) -> bool {
+        let headers = if stored || codec != Codec::Json {
+            MAX_REPLY_HEADERS
+        } else {
+            0
         };
-        self.check_size(reply, &answer)?;
-        Ok((answer.body, codec, headers, later))
+        body.len() + headers <= self.client.max_payload()
     }
 
     async fn reply(&self, reply: Subject, headers: Option<HeaderMap>, codec: Codec, body: Bytes) {
@@ -301,13 +320,6 @@ impl From<Box<dyn Any + Send>> for Panic {
         Self(text)
     }
 }
-
-type Stored<'s> = (
-    Bytes,
-    Codec,
-    Option<HeaderMap>,
-    Vec<(&'s Writer, Permit, Write)>,
-);
 
 /// Inserts `value`, which must be free of line breaks; the infallible conversion panics on one.
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {

@@ -14,6 +14,7 @@ mod reply;
 mod running;
 mod server;
 mod stats;
+mod stores;
 
 pub use invoke::Mount;
 pub use running::{Running, ShutdownError, ShutdownReport};

@@ -16,7 +16,8 @@ pub struct Running {
     pub(super) stop: Stop,
     pub(super) endpoints: JoinSet<()>,
     pub(super) discovery: JoinSet<()>,
-    pub(super) writers: Writers,
+    /// `None` without JetStream.
+    pub(super) writers: Option<Writers>,
 }
 
 /// What a shutdown left undone: nothing, when it comes as `Ok`.
@@ -68,7 +69,10 @@ impl Running {
         if let Err(error) = self.client.flush().await {
             tracing::warn!(%error, "the last replies may not have been sent");
         }
-        let drained = self.writers.drain(deadline).await;
+        let drained = match &self.writers {
+            Some(writers) => writers.drain(deadline.into()).await,
+            None => Default::default(),
+        };
         let report = ShutdownReport {
             written: drained.written,
             unwritten: drained.unwritten,

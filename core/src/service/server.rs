@@ -2,14 +2,15 @@
 
 use super::discovery::{self, Instance};
 use super::endpoint::{EndpointLoop, Stop};
-use super::finish::{BoundStore, Context};
+use super::finish::Context;
 use super::invoke::Mount;
 use super::reply::ReplyRule;
 use super::running::Running;
 use super::stats::Stats;
+use super::stores::Stores;
 use crate::__private::Service;
-use crate::store::persist::Writers;
-use crate::store::{FailedWrite, ProvisionError};
+use crate::store::persist::WriterLimits;
+use crate::store::{BucketConflict, FailedWrite, FailureHook, ProvisionError};
 use crate::wire::spec::{MethodSpec, ServiceSpec, WriteMode};
 use async_nats::{Client, jetstream};
 use futures_util::StreamExt as _;
@@ -54,7 +55,8 @@ pub struct Server {
     services: Vec<(&'static ServiceSpec, Mount)>,
     limits: Limits,
     reply_rule: ReplyRule,
-    writers: Writers,
+    write_limits: WriterLimits,
+    failure_hook: Option<FailureHook>,
 }
 
 /// How much an endpoint holds at a time.
@@ -98,6 +100,9 @@ pub enum StartError {
         /// The method's subject.
         subject: &'static str,
     },
+    /// Two services want one bucket with different settings.
+    #[error(transparent)]
+    Bucket(#[from] BucketConflict),
     /// A bucket is not as it has to be.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
@@ -139,7 +144,8 @@ impl Server {
             services: Vec::new(),
             limits: Limits::default(),
             reply_rule: ReplyRule::default(),
-            writers: Writers::default(),
+            write_limits: WriterLimits::default(),
+            failure_hook: None,
         }
     }
 
@@ -175,7 +181,8 @@ impl Server {
     /// How many answers of one bucket may be pending (65,536), and with how many bytes in all (64 MiB). When a bucket's
     /// writer is full, requests wait for up to a second, and are then answered with `ResourceExhausted`.
     pub fn max_pending_writes(mut self, writes: usize, bytes: usize) -> Self {
-        self.writers.set_bounds(writes, bytes);
+        self.write_limits.max_writes = writes;
+        self.write_limits.max_bytes = bytes;
         self
     }
 
@@ -189,7 +196,7 @@ impl Server {
     /// shutdown's deadline with those that are not stored yet: the place to put them elsewhere. The call blocks the
     /// bucket's writer: hand the value on, do not work on it.
     pub fn on_failed_write(mut self, hook: impl Fn(&FailedWrite) + Send + Sync + 'static) -> Self {
-        self.writers.set_hook(Arc::new(hook));
+        self.failure_hook = Some(Arc::new(hook));
         self
     }
 
@@ -209,14 +216,13 @@ impl Server {
             return Err(StartError::NoService);
         }
         self.check_subjects()?;
-        self.prepare_stores().await?;
+        let stores = self.open_stores().await?;
 
         let Self {
             client,
             services,
             limits,
             reply_rule,
-            writers,
             ..
         } = self;
         let reply_rule = Arc::new(reply_rule);
@@ -237,7 +243,10 @@ impl Server {
                     client: client.clone(),
                     reply_rule: Arc::clone(&reply_rule),
                     stats,
-                    stores: bind_stores(method, &writers),
+                    stores: stores
+                        .as_ref()
+                        .map(|stores| stores.of(method))
+                        .unwrap_or_default(),
                     patience: limits.patience,
                 });
                 let subscription = match method.queue_group {
@@ -274,7 +283,7 @@ impl Server {
             stop,
             endpoints,
             discovery,
-            writers,
+            writers: stores.map(Stores::into_writers),
         };
         confirm(&running.client).await?;
         Ok(running)
@@ -292,50 +301,39 @@ impl Server {
         Ok(())
     }
 
-    /// Makes or checks every bucket, and starts its writer.
-    async fn prepare_stores(&mut self) -> Result<(), StartError> {
-        let methods = self
-            .services
-            .iter()
-            .flat_map(|(_, mount)| &mount.endpoints)
-            .map(|(method, _)| *method);
-        let Some(jetstream) = &self.jetstream else {
-            for method in methods {
-                if method
-                    .stores
-                    .iter()
-                    .any(|store| store.write == WriteMode::BeforeReply)
-                {
-                    return Err(StartError::NoJetStream {
-                        subject: method.subject,
-                    });
-                }
-                if !method.stores.is_empty() {
-                    tracing::warn!(
-                        subject = method.subject,
-                        "no JetStream: calls are answered, and nothing is stored; pass a context to `Server::with_jetstream`"
-                    );
-                }
+    /// The stores; `None` without JetStream, which every method must then be able to bear.
+    async fn open_stores(&mut self) -> Result<Option<Stores>, StartError> {
+        let endpoints = self.services.iter().flat_map(|(_, mount)| &mount.endpoints);
+        let methods: Vec<_> = endpoints.map(|(method, _)| *method).collect();
+        if let Some(jetstream) = self.jetstream.take() {
+            let stores = Stores::open(
+                jetstream,
+                self.write_limits.clone(),
+                self.failure_hook.take(),
+                &methods,
+            )
+            .await?;
+            return Ok(Some(stores));
+        }
+        for method in methods {
+            if method
+                .stores
+                .iter()
+                .any(|store| store.write == WriteMode::BeforeReply)
+            {
+                return Err(StartError::NoJetStream {
+                    subject: method.subject,
+                });
             }
-            return Ok(());
-        };
-        let stores: Vec<_> = methods.flat_map(|method| method.stores).collect();
-        self.writers.open(jetstream, &stores).await?;
-        Ok(())
+            if !method.stores.is_empty() {
+                tracing::warn!(
+                    subject = method.subject,
+                    "no JetStream: calls are answered, and nothing is stored; pass a context to `Server::with_jetstream`"
+                );
+            }
+        }
+        Ok(None)
     }
-}
-
-fn bind_stores(method: &'static MethodSpec, writers: &Writers) -> Vec<BoundStore> {
-    let bound = method.stores.iter().map(|spec| {
-        let writer = match spec.write {
-            WriteMode::Never => None,
-            WriteMode::AfterReply | WriteMode::BeforeReply => {
-                writers.get(spec.kind, spec.bucket.name)
-            }
-        };
-        BoundStore { spec, writer }
-    });
-    bound.collect()
 }
 
 /// A new id: the last token of an inbox is a NUID.

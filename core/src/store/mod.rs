@@ -10,7 +10,8 @@ pub(crate) mod kv;
 pub(crate) mod object;
 pub(crate) mod persist;
 
-pub use bucket::{BucketSpec, Provision, Storage};
+pub use bucket::{BucketConflict, BucketSpec, Difference, Provision, ProvisionError, Storage};
+pub(crate) use bucket::{Provisioned, provision};
 pub use error::StoreError;
 pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,
@@ -18,4 +19,4 @@ pub use key::{
 };
 pub use kv::{KvKey, KvSelection, KvStore};
 pub use object::{ObjectKey, ObjectSelection, ObjectStore};
-pub use persist::{FailedWrite, ProvisionError};
+pub use persist::{DrainReport, FailedWrite, FailureHook, WriteError, WriterStats};
