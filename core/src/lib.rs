@@ -17,6 +17,9 @@ pub use store::{
     Any, KeyError, KeyFilter, KeyRule, KeyToken, KvKey, KvSelection, KvStore, ObjectKey,
     ObjectSelection, ObjectStore, Provision, Storage, StoreError, check_key,
 };
+pub use store::{
+    Change, Entries, Entry, KeyNames, KvStatus, Operation, Watch, WatchBuilder, WatchEvent,
+};
 pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::spec::WriteMode;

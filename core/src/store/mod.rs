@@ -4,11 +4,13 @@
 //! bucket starts here.
 
 mod bucket;
+mod consumer;
 mod error;
 mod key;
 pub(crate) mod kv;
 pub(crate) mod object;
 pub(crate) mod persist;
+mod stream;
 
 pub use bucket::{BucketSpec, Provision, Storage};
 pub use error::StoreError;
@@ -16,5 +18,8 @@ pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,
     Keys, Segment, check_key,
 };
-pub use kv::{KvKey, KvSelection, KvStore};
+pub use kv::{
+    Change, Entries, Entry, KeyNames, KvKey, KvSelection, KvStatus, KvStore, Operation, Watch,
+    WatchBuilder, WatchEvent,
+};
 pub use object::{ObjectKey, ObjectSelection, ObjectStore};
