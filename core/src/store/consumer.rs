@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Heartbeats of a consumer that lives long.
-pub(crate) const WATCH_HEARTBEAT: Duration = Duration::from_secs(5);
+pub(crate) const WATCH_HEARTBEAT: Duration = Duration::from_secs(2);
 /// Heartbeats of a consumer that reads what is there: when messages are purged under it, the next one ends the wait.
 pub(crate) const READ_HEARTBEAT: Duration = Duration::from_millis(500);
 /// The server removes a consumer whose inbox nobody listens to after this long, should the deletion get lost.
