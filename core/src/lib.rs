@@ -18,7 +18,8 @@ pub use store::{
     ObjectSelection, ObjectStore, Provision, Storage, StoreError, check_key,
 };
 pub use store::{
-    Change, Entries, Entry, KeyNames, KvStatus, Operation, Watch, WatchBuilder, WatchEvent,
+    Change, Entries, Entry, KeyNames, KvStatus, ObjectEvent, ObjectInfo, ObjectList, ObjectReader,
+    ObjectStatus, ObjectWatch, Operation, StoredObject, Watch, WatchBuilder, WatchEvent,
 };
 pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};

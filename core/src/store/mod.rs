@@ -22,4 +22,7 @@ pub use kv::{
     Change, Entries, Entry, KeyNames, KvKey, KvSelection, KvStatus, KvStore, Operation, Watch,
     WatchBuilder, WatchEvent,
 };
-pub use object::{ObjectKey, ObjectSelection, ObjectStore};
+pub use object::{
+    ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,
+    ObjectStore, ObjectWatch, StoredObject,
+};
