@@ -209,8 +209,9 @@ async fn follow(
     let (bucket, name) = reference.split_once('/').unwrap_or((reference, ""));
     let digest = headers
         .get(header::OBJECT_DIGEST)
-        .map(|digest| digest.as_str());
-    store::object::download(&jetstream, bucket, name, digest).await
+        .map_or("", |digest| digest.as_str());
+    let (body, _) = store::object::download(&jetstream, bucket, name, digest).await?;
+    Ok(body)
 }
 
 impl<T, E> IntoFuture for Call<T, E>

@@ -11,7 +11,7 @@ use super::stores::Stores;
 use crate::__private::Service;
 use crate::store::persist::WriterLimits;
 use crate::store::{BucketConflict, FailedWrite, FailureHook, ProvisionError};
-use crate::wire::spec::{MethodSpec, ServiceSpec, WriteMode};
+use crate::wire::spec::{ServiceSpec, WriteMode};
 use async_nats::{Client, jetstream};
 use futures_util::StreamExt as _;
 use std::collections::HashSet;

@@ -4,10 +4,10 @@ use super::actor::{Completion, Transport};
 use super::failure::Fault;
 use super::queue::{Limits, Token};
 use super::{Write, WriteAction, WriterLimits};
+use crate::store::StoreError;
+use crate::store::object::{delete, upload};
 use async_nats::jetstream::Context as JetStream;
-use async_nats::jetstream::object_store::{self, DeleteErrorKind, ObjectMetadata, PutErrorKind};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -59,14 +59,17 @@ impl Transport for Objects {
             let attempt = async {
                 match &write.action {
                     WriteAction::Put(value) => {
-                        object_put(&js, &bucket, &write.key, write.content_type, value).await
+                        upload(&js, &bucket, &write.key, write.content_type, value.clone())
+                            .await
+                            .map(drop)
                     }
-                    WriteAction::Delete => object_delete(&js, &bucket, &write.key).await,
+                    // One that is not there is deleted already.
+                    WriteAction::Delete => delete(&js, &bucket, &write.key).await.map(drop),
                 }
             };
             let outcome = tokio::time::timeout(timeout, attempt).await;
-            let outcome = outcome.unwrap_or_else(|_| Err(Fault::ack_timeout()));
-            (token, outcome.map(|()| 0))
+            let outcome = outcome.unwrap_or(Err(StoreError::Timeout));
+            (token, outcome.map(|()| 0).map_err(fault))
         }));
     }
 
@@ -82,47 +85,17 @@ impl Transport for Objects {
     }
 }
 
-async fn open(js: &JetStream, bucket: &str) -> Result<object_store::ObjectStore, Fault> {
-    let store = js.get_object_store(bucket).await;
-    store.map_err(|error| Fault::transient(format!("the bucket cannot be opened: {error}")))
-}
-
-/// Stores one object.
-async fn object_put(
-    js: &JetStream,
-    bucket: &str,
-    name: &str,
-    content_type: &str,
-    value: &[u8],
-) -> Result<(), Fault> {
-    let store = open(js, bucket).await?;
-    let mut headers = async_nats::HeaderMap::new();
-    let content_type = content_type
-        .parse::<async_nats::HeaderValue>()
-        .map_err(|error| Fault::permanent(error.to_string()))?;
-    headers.insert(crate::wire::header::CONTENT_TYPE, content_type);
-    let metadata = ObjectMetadata {
-        name: name.to_owned(),
-        headers: Some(headers),
-        metadata: HashMap::new(),
-        ..ObjectMetadata::default()
-    };
-    let mut value = value;
-    match store.put(metadata, &mut value).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == PutErrorKind::InvalidName => {
-            Err(Fault::permanent(error.to_string()))
+/// Which failures of the object engine are worth another attempt.
+fn fault(error: StoreError) -> Fault {
+    let text = error.to_string();
+    match error {
+        StoreError::ObjectName { .. } | StoreError::BucketName { .. } | StoreError::Sealed => {
+            Fault::permanent(text)
         }
-        Err(error) => Err(Fault::in_doubt(error.to_string())),
-    }
-}
-
-/// Deletes one object; one that is not there is deleted already.
-async fn object_delete(js: &JetStream, bucket: &str, name: &str) -> Result<(), Fault> {
-    let store = open(js, bucket).await?;
-    match store.delete(name).await {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == DeleteErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Fault::in_doubt(error.to_string())),
+        // The upload ended before its metadata was sent.
+        StoreError::Unavailable { .. }
+        | StoreError::BucketNotFound { .. }
+        | StoreError::Conflict { .. } => Fault::transient(text),
+        _ => Fault::in_doubt(text),
     }
 }
