@@ -127,3 +127,16 @@ pub const fn assert_error<E: ServiceError>() {}
 
 /// Asks for what a body must be able to do.
 pub const fn assert_request<'de, R: Serialize + Deserialize<'de> + Send>() {}
+
+/// Two stores of one bucket whose keys cannot be told apart must keep one type.
+#[diagnostic::on_unimplemented(
+    message = "this bucket holds `{Self}` and `{Other}` under keys that cannot be told apart",
+    label = "here it is `{Self}`, and in the other method `{Other}`",
+    note = "a reader could not tell which of the two it gets: let the keys differ in a literal token (`user.<id>`, `report.<id>`), or use a bucket for each"
+)]
+pub trait SameAnswer<Other> {}
+
+impl<T> SameAnswer<T> for T {}
+
+/// Asks for it; generated code calls it with the spans of the two keys.
+pub const fn assert_same_answer<A: SameAnswer<B>, B>() {}

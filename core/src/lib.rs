@@ -23,3 +23,5 @@ pub use store::{
 pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::spec::WriteMode;
+
+pub use nats_service_macros::nats_service;

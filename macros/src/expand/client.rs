@@ -1,0 +1,178 @@
+//! `..Client`: the methods of the trait, as calls.
+
+use super::names::{Names, is_unit, with_lifetime};
+use crate::model::{Arg, Method};
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::Type;
+
+pub(super) fn expand(names: &Names<'_>) -> TokenStream {
+    let Names {
+        service,
+        private,
+        client,
+        stores,
+        ..
+    } = names;
+    let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
+    // Types of a trait with parameters mean nothing outside it.
+    let methods = service
+        .methods()
+        .filter(|_| service.generics.params.is_empty())
+        .map(|method| call(names, method));
+    let doc = format!("Calls the service [`{ident}`]. A clone shares its connection.");
+    let debug = client.to_string();
+    quote! {
+        #[doc = #doc]
+        #(#deprecated)*
+        #[allow(dead_code)]
+        #vis struct #client {
+            core: #private::ClientCore,
+        }
+
+        #[allow(dead_code, deprecated)]
+        impl #client {
+            /// Calls over this connection.
+            #[must_use]
+            #vis fn new(nats: #private::Client) -> Self {
+                Self { core: #private::ClientCore::new(nats) }
+            }
+
+            /// Adds JetStream, which the stores and answers that are kept as objects need.
+            #[must_use]
+            #vis fn with_jetstream(self, js: #private::JetStream) -> Self {
+                Self { core: self.core.with_jetstream(js) }
+            }
+
+            /// Waits this long for every answer, instead of what the trait says.
+            #[must_use]
+            #vis fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+                Self { core: self.core.with_timeout(timeout) }
+            }
+
+            /// The stores that hold the answers.
+            ///
+            /// # Errors
+            /// When the client was not given JetStream, see `with_jetstream`.
+            #vis fn stores(&self) -> ::core::result::Result<#stores, #private::StoreError> {
+                match self.core.jetstream() {
+                    ::core::result::Result::Ok(js) => ::core::result::Result::Ok(#stores::new(js)),
+                    ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+                }
+            }
+
+            #(#methods)*
+        }
+
+        #[allow(deprecated)]
+        impl ::core::clone::Clone for #client {
+            fn clone(&self) -> Self {
+                Self { core: ::core::clone::Clone::clone(&self.core) }
+            }
+        }
+
+        #[allow(deprecated)]
+        impl ::core::fmt::Debug for #client {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct(#debug).field("core", &self.core).finish()
+            }
+        }
+    }
+}
+
+fn call(names: &Names<'_>, method: &Method) -> TokenStream {
+    let Names {
+        service, private, ..
+    } = names;
+    let (vis, public) = (&service.vis, &method.public);
+    let (cfgs, docs, deprecated) = (method.cfgs(), method.docs(), method.deprecated());
+    let (answer, error) = names.outcome(method);
+    let mut doc = format!("Calls `{}`: await it.", method.subject.value);
+    if !docs.is_empty() {
+        doc.insert(0, '\n');
+    }
+    let head = quote!(#(#cfgs)* #(#docs)* #[doc = #doc] #(#deprecated)*);
+    if names.inert {
+        let generics = &method.sig.generics;
+        let clause = generics.where_clause.clone();
+        let arguments = method.args.iter().map(|arg| {
+            let Arg { ty, .. } = arg;
+            if as_it_is(ty) || !method.sound {
+                return quote!(_: #ty);
+            }
+            let parameter = parameter(ty);
+            quote!(_: #parameter)
+        });
+        let borrowed = method.sound.then(|| borrowed(method));
+        let generics = if method.sound {
+            quote!(#borrowed)
+        } else {
+            quote!(#generics)
+        };
+        return quote! {
+            #head
+            #vis fn #public #generics (&self, #(#arguments),*) -> #private::Call<#answer, #error> #clause {
+                ::core::unreachable!()
+            }
+        };
+    }
+    let parameters = method.args.iter().map(|Arg { ident, ty }| {
+        let parameter = parameter(ty);
+        quote!(#ident: #parameter)
+    });
+    let values: Vec<_> = method.args.iter().map(value).collect();
+    let (hidden, borrowed) = (names.method(method), borrowed(method));
+    let (body, ty) = match &method.args[..] {
+        [] => (quote!(&()), quote!(_)),
+        [Arg { ty, .. }] if as_it_is(ty) => (quote!(#(#values)*), quote!(_)),
+        [Arg { ty, .. }] => {
+            let ty = with_lifetime(ty, LIFETIME);
+            (quote!(#(#values)*), quote!(#ty))
+        }
+        several => {
+            let args = names.args(method);
+            let fields = several.iter().map(|arg| &arg.ident);
+            (quote!(&#args { #(#fields: #values),* }), quote!(_))
+        }
+    };
+    quote! {
+        #head
+        #vis fn #public #borrowed (&self, #(#parameters),*) -> #private::Call<#answer, #error> {
+            self.core.call::<#hidden, #ty>(#body)
+        }
+    }
+}
+
+/// A reference, or a value of no size, is taken as it is; of anything else the caller may keep its own.
+fn as_it_is(ty: &Type) -> bool {
+    matches!(ty, Type::Reference(_)) || is_unit(ty)
+}
+
+/// `impl Trait` has no anonymous lifetimes, so what a request borrows gets a name.
+const LIFETIME: &str = "'request";
+
+/// The declaration of that name, where it is used.
+fn borrowed(method: &Method) -> TokenStream {
+    let uses = method
+        .args
+        .iter()
+        .any(|arg| !as_it_is(&arg.ty) && with_lifetime(&arg.ty, LIFETIME) != arg.ty);
+    if uses { quote!(<'request>) } else { quote!() }
+}
+
+fn parameter(ty: &Type) -> TokenStream {
+    if as_it_is(ty) {
+        return quote!(#ty);
+    }
+    let ty = with_lifetime(ty, LIFETIME);
+    quote!(impl ::core::borrow::Borrow<#ty>)
+}
+
+fn value(arg: &Arg) -> TokenStream {
+    let Arg { ident, ty } = arg;
+    if as_it_is(ty) {
+        return quote!(&#ident);
+    }
+    let ty = with_lifetime(ty, LIFETIME);
+    quote!(::core::borrow::Borrow::<#ty>::borrow(&#ident))
+}

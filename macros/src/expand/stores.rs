@@ -1,0 +1,229 @@
+//! `..Stores` and a typed store for each method whose answer is kept.
+
+use super::names::{self, Names};
+use crate::model::{Method, Source, Store};
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+
+pub(super) fn expand(names: &Names<'_>) -> TokenStream {
+    let Names {
+        service,
+        private,
+        stores,
+        ..
+    } = names;
+    let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
+    let kept: Vec<(&Method, usize, &Store)> = service
+        .methods()
+        .filter(|_| service.generics.params.is_empty())
+        .filter_map(|method| method.put().map(|(i, store)| (method, i, store)))
+        .collect();
+    let accessors = kept
+        .iter()
+        .map(|(method, i, store)| accessor(names, method, *i, store));
+    let types = kept
+        .iter()
+        .map(|(method, _, store)| typed_store(names, method, store));
+    let doc = format!(
+        "The answers of the service [`{ident}`] that are kept, read straight from their buckets. Needs no running service."
+    );
+    let debug = stores.to_string();
+    quote! {
+        #[doc = #doc]
+        #(#deprecated)*
+        #[allow(dead_code)]
+        #vis struct #stores {
+            js: #private::JetStream,
+        }
+
+        #[allow(dead_code, deprecated)]
+        impl #stores {
+            /// On this JetStream context.
+            #[must_use]
+            #vis fn new(js: #private::JetStream) -> Self {
+                Self { js }
+            }
+
+            #(#accessors)*
+        }
+
+        #[allow(deprecated)]
+        impl ::core::clone::Clone for #stores {
+            fn clone(&self) -> Self {
+                Self { js: ::core::clone::Clone::clone(&self.js) }
+            }
+        }
+
+        #[allow(deprecated)]
+        impl ::core::fmt::Debug for #stores {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct(#debug).finish_non_exhaustive()
+            }
+        }
+
+        #(#types)*
+    }
+}
+
+fn accessor(names: &Names<'_>, method: &Method, index: usize, store: &Store) -> TokenStream {
+    let private = &names.private;
+    let (vis, public, typed) = (&names.service.vis, &method.public, names.store(method));
+    let (cfgs, docs, deprecated) = (method.cfgs(), method.docs(), method.deprecated());
+    let mut doc = format!("The store of its answers: {}.", place(store));
+    if !docs.is_empty() {
+        doc.insert(0, '\n');
+    }
+    let body = if names.inert {
+        quote!(::core::unreachable!())
+    } else {
+        let (engine, hidden) = (names.engine(store.kind, "Store"), names.method(method));
+        quote! {
+            #typed {
+                store: #engine::__from_spec(
+                    ::core::clone::Clone::clone(&self.js),
+                    &<#hidden as #private::Method>::SPEC.stores[#index],
+                ),
+            }
+        }
+    };
+    quote! {
+        #(#cfgs)*
+        #(#docs)*
+        #[doc = #doc]
+        #(#deprecated)*
+        #[must_use]
+        #vis fn #public(&self) -> #typed {
+            #body
+        }
+    }
+}
+
+/// The bucket and the key, for documentation.
+fn place(store: &Store) -> String {
+    let bucket = store
+        .bucket
+        .as_ref()
+        .map(|bucket| bucket.value.as_str())
+        .unwrap_or_default();
+    let key = store
+        .key
+        .as_ref()
+        .map(|key| key.template.source.as_str())
+        .unwrap_or_default();
+    format!("bucket `{bucket}`, key `{key}`")
+}
+
+fn typed_store(names: &Names<'_>, method: &Method, store: &Store) -> TokenStream {
+    let (vis, typed, cfgs) = (&names.service.vis, names.store(method), method.cfgs());
+    let (answer, _) = names.outcome(method);
+    let engine = names.engine(store.kind, "Store");
+    let doc = format!(
+        "The answers of [`{}::{}`]: {}.",
+        names.service.ident,
+        method.ident(),
+        place(store)
+    );
+    let keys = keys(names, store, &answer);
+    let debug = typed.to_string();
+    quote! {
+        #(#cfgs)*
+        #[doc = #doc]
+        #[allow(dead_code)]
+        #vis struct #typed {
+            store: #engine<#answer>,
+        }
+
+        #(#cfgs)*
+        #[allow(dead_code)]
+        impl #typed {
+            #keys
+        }
+
+        #(#cfgs)*
+        impl ::core::ops::Deref for #typed {
+            type Target = #engine<#answer>;
+
+            fn deref(&self) -> &Self::Target {
+                &self.store
+            }
+        }
+
+        #(#cfgs)*
+        impl ::core::clone::Clone for #typed {
+            fn clone(&self) -> Self {
+                Self { store: ::core::clone::Clone::clone(&self.store) }
+            }
+        }
+
+        #(#cfgs)*
+        impl ::core::fmt::Debug for #typed {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct(#debug).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// `at` and `matching`, with a parameter for each capture; one that stands twice in a key is given once.
+fn keys(names: &Names<'_>, store: &Store, answer: &TokenStream) -> TokenStream {
+    let Some(key) = &store.key else {
+        return quote!();
+    };
+    let (private, vis) = (&names.private, &names.service.vis);
+    let (one, many) = (
+        names.engine(store.kind, "Key"),
+        names.engine(store.kind, "Selection"),
+    );
+    let ident = |capture: &Source| names::ident(&capture.parameter, Span::call_site());
+    let values: Vec<_> = key.captures.iter().map(ident).collect();
+    let mut parameters = Vec::new();
+    for value in &values {
+        if !parameters.contains(value) {
+            parameters.push(value.clone());
+        }
+    }
+    let source = &key.template.source;
+    let at_doc = format!("The entry under `{source}`.");
+    let (at, matching) = if names.inert {
+        (
+            quote!(let _ = (#(&#parameters,)*); ::core::unreachable!()),
+            quote!(let _ = (#(&#parameters,)*); ::core::unreachable!()),
+        )
+    } else {
+        (
+            quote!(self.store.__key(&[#(&#values),*])),
+            quote!(self.store.__selection(&[#(&#values),*])),
+        )
+    };
+    let selection = if values.is_empty() {
+        quote!()
+    } else {
+        let doc = format!(
+            "The entries under `{source}` with these values, where `nats_service::Any` stands for all."
+        );
+        quote! {
+            #[doc = #doc]
+            ///
+            /// # Errors
+            /// When a value cannot stand in its place of the key.
+            #vis fn matching(&self, #(#parameters: impl #private::KeyFilter),*)
+                -> ::core::result::Result<#many<#answer>, #private::StoreError>
+            {
+                #matching
+            }
+        }
+    };
+    quote! {
+        #[doc = #at_doc]
+        ///
+        /// # Errors
+        /// When a value cannot stand in its place of the key.
+        #vis fn at(&self, #(#parameters: impl #private::KeyToken),*)
+            -> ::core::result::Result<#one<#answer>, #private::StoreError>
+        {
+            #at
+        }
+
+        #selection
+    }
+}

@@ -1,0 +1,248 @@
+//! What is to be generated. Once `validate` reports no error, every value here is right: names are names, captures lead
+//! somewhere, settings of one bucket agree.
+//!
+//! With errors the same model still describes names and signatures, and `expand` then makes stubs of them.
+
+use crate::options::Spanned;
+use crate::template::{Form, Template};
+use proc_macro2::{Span, TokenStream};
+use std::time::Duration;
+use syn::punctuated::Punctuated;
+use syn::{
+    Attribute, Generics, Ident, Signature, Token, TraitItem, Type, TypeParamBound, Visibility,
+};
+
+pub(crate) struct Service {
+    /// The path of `nats_service`.
+    pub(crate) krate: syn::Path,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    pub(crate) attrs: Vec<Attribute>,
+    /// `cfg` of the trait itself is gone before we see it; what is left of use for generated items.
+    pub(crate) deprecated: Vec<Attribute>,
+    /// Only of a broken trait; a service has none.
+    pub(crate) generics: Generics,
+    /// The same.
+    pub(crate) supertraits: Punctuated<TypeParamBound, Token![+]>,
+    pub(crate) name: String,
+    /// `None` for the version of the user's crate.
+    pub(crate) version: Option<String>,
+    pub(crate) description: String,
+    pub(crate) metadata: Vec<(String, String)>,
+    pub(crate) codec: Codec,
+    pub(crate) items: Vec<Item>,
+    /// Pairs of stores in one bucket with overlapping keys: the compiler compares their types, at both literals.
+    pub(crate) same_answers: Vec<SameAnswer>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Json,
+    MessagePack,
+}
+
+pub(crate) enum Item {
+    Endpoint(Box<Method>),
+    /// A method with a default body.
+    Helper(Helper),
+    Other(TraitItem),
+}
+
+pub(crate) struct Helper {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) sig: Signature,
+    pub(crate) body: Option<TokenStream>,
+}
+
+pub(crate) struct Method {
+    /// The trait's method.
+    pub(crate) sig: Signature,
+    pub(crate) body: Option<TokenStream>,
+    pub(crate) attrs: Vec<Attribute>,
+    /// Whether the signature is one of an endpoint; otherwise it is emitted as it was written.
+    pub(crate) sound: bool,
+    /// The client's method and the stores' accessor.
+    pub(crate) public: Ident,
+    /// Part of the names of generated types: `SaveProfile`.
+    pub(crate) camel: String,
+    pub(crate) name: String,
+    pub(crate) subject: Spanned<String>,
+    pub(crate) description: String,
+    pub(crate) queue_group: Option<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) metadata: Vec<(String, String)>,
+    pub(crate) args: Vec<Arg>,
+    pub(crate) output: Output,
+    pub(crate) stores: Vec<Store>,
+}
+
+pub(crate) struct Arg {
+    pub(crate) ident: Ident,
+    pub(crate) ty: Type,
+}
+
+/// What the method returns.
+pub(crate) enum Output {
+    /// `..::Result<T, E>`, as written.
+    Result { ok: Type, err: Type },
+    /// Anything else, an alias of `Result` included: the type itself says which.
+    Other(Type),
+}
+
+pub(crate) struct Store {
+    pub(crate) kind: Kind,
+    pub(crate) action: Action,
+    pub(crate) bucket: Option<Spanned<String>>,
+    /// What this attribute says of the bucket, and after `validate` what any of its service does.
+    pub(crate) settings: Vec<Setting>,
+    pub(crate) key: Option<Key>,
+    pub(crate) write: Write,
+    pub(crate) shared_key: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Kv,
+    Object,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Put,
+    Evict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Write {
+    AfterReply,
+    BeforeReply,
+    Never,
+}
+
+/// One setting of a bucket.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) value: SettingValue,
+    pub(crate) tokens: TokenStream,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum SettingValue {
+    Number(u64),
+    Duration(Duration),
+    Text(String),
+    Storage(Storage),
+    Bool(bool),
+    Provision(Provision),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    File,
+    Memory,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Provision {
+    Create,
+    Warn,
+    Update,
+    None,
+}
+
+/// A template whose captures lead somewhere.
+#[derive(Clone)]
+pub(crate) struct Key {
+    pub(crate) template: Template,
+    /// The literal.
+    pub(crate) tokens: TokenStream,
+    pub(crate) span: Span,
+    pub(crate) captures: Vec<Source>,
+}
+
+/// Where a captured value comes from.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) form: Form,
+    pub(crate) from: From,
+    /// Fields, from there on.
+    pub(crate) fields: Vec<String>,
+    /// The parameter of `at` and `matching`.
+    pub(crate) parameter: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The argument of this number.
+    Argument(usize),
+    Response,
+}
+
+/// Two stores whose answers must be of one type.
+pub(crate) struct SameAnswer {
+    pub(crate) first: (usize, Span),
+    pub(crate) second: (usize, Span),
+}
+
+impl Service {
+    pub(crate) fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Endpoint(method) => Some(&**method),
+            _ => None,
+        })
+    }
+}
+
+impl Method {
+    pub(crate) fn ident(&self) -> &Ident {
+        &self.sig.ident
+    }
+
+    fn attrs_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Attribute> {
+        self.attrs
+            .iter()
+            .filter(move |attr| attr.path().is_ident(name))
+    }
+
+    /// On everything that is made of the method.
+    pub(crate) fn cfgs(&self) -> Vec<&Attribute> {
+        self.attrs_named("cfg").collect()
+    }
+
+    /// On what a user calls.
+    pub(crate) fn deprecated(&self) -> Vec<&Attribute> {
+        self.attrs_named("deprecated").collect()
+    }
+
+    pub(crate) fn docs(&self) -> Vec<&Attribute> {
+        self.attrs_named("doc").collect()
+    }
+
+    /// The one store that keeps its answer, with its place among all.
+    pub(crate) fn put(&self) -> Option<(usize, &Store)> {
+        self.stores
+            .iter()
+            .enumerate()
+            .find(|(_, store)| store.action == Action::Put)
+    }
+}
+
+impl Store {
+    pub(crate) fn setting(&self, name: &str) -> Option<&SettingValue> {
+        self.settings
+            .iter()
+            .find(|setting| setting.name == name)
+            .map(|setting| &setting.value)
+    }
+}
+
+impl Kind {
+    pub(crate) fn store_attribute(self) -> &'static str {
+        match self {
+            Kind::Kv => "kv_store",
+            Kind::Object => "object_store",
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Option lists, `name = value, flag, list(..)`: their syntax, what is unknown or said twice, and values by kind.
+//!
+//! One table per attribute; a wrong name or kind is found here, a wrong value by the rules in `validate`.
+
+use crate::diag::Errors;
+use crate::text;
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
+use std::time::Duration;
+use syn::ext::IdentExt as _;
+use syn::parse::{Parse, ParseStream, Parser as _};
+use syn::{Ident, Lit, LitStr, Token};
+
+/// One option as it was written.
+#[derive(Clone)]
+pub(crate) struct Opt {
+    /// `bucket`, or the text of a literal name (`"x-y"` in metadata).
+    pub(crate) name: String,
+    pub(crate) name_tokens: TokenStream,
+    pub(crate) value: Value,
+}
+
+#[derive(Clone)]
+pub(crate) enum Value {
+    /// A name alone.
+    None,
+    /// After `=`.
+    Tokens(TokenStream),
+    /// In parentheses.
+    List(Vec<Opt>),
+}
+
+/// The options of one attribute, or what was wrong with its syntax.
+#[derive(Clone, Default)]
+pub(crate) struct Options(pub(crate) Vec<Opt>);
+
+impl Parse for Options {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut options = Vec::new();
+        while !input.is_empty() {
+            options.push(input.parse()?);
+            if input.is_empty() {
+                break;
+            }
+            if !input.peek(Token![,]) {
+                return Err(
+                    input.error("options are separated by commas: `name = value, name = value`")
+                );
+            }
+            input.parse::<Token![,]>()?;
+        }
+        Ok(Self(options))
+    }
+}
+
+impl Parse for Opt {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let (name, name_tokens) = if input.peek(LitStr) {
+            let literal: LitStr = input.parse()?;
+            (literal.value(), literal.into_token_stream())
+        } else if input.peek(Ident::peek_any) {
+            let ident = Ident::parse_any(input)?;
+            (ident.unraw().to_string(), ident.into_token_stream())
+        } else {
+            return Err(input.error("an option begins with its name: `name = value`"));
+        };
+        let value = if input.peek(syn::token::Paren) {
+            let content;
+            syn::parenthesized!(content in input);
+            Value::List(content.parse::<Options>()?.0)
+        } else if input.peek(Token![=]) {
+            let equals: Token![=] = input.parse()?;
+            let mut tokens = TokenStream::new();
+            while !input.is_empty() && !input.peek(Token![,]) {
+                tokens.extend([input.parse::<TokenTree>()?]);
+            }
+            if tokens.is_empty() {
+                return Err(syn::Error::new_spanned(
+                    equals,
+                    format!("`{name} =` wants a value after it"),
+                ));
+            }
+            Value::Tokens(tokens)
+        } else {
+            Value::None
+        };
+        Ok(Self {
+            name,
+            name_tokens,
+            value,
+        })
+    }
+}
+
+/// A value with the tokens it was written as.
+#[derive(Clone)]
+pub(crate) struct Spanned<T> {
+    pub(crate) value: T,
+    pub(crate) tokens: TokenStream,
+}
+
+impl<T> Spanned<T> {
+    pub(crate) fn span(&self) -> Span {
+        self.tokens
+            .clone()
+            .into_iter()
+            .next()
+            .map_or_else(Span::call_site, |token| token.span())
+    }
+}
+
+/// Reports names that the attribute does not have, and names said twice. `elsewhere` explains options of other attributes.
+pub(crate) fn check_names(
+    options: &[Opt],
+    attribute: &str,
+    known: &[&str],
+    elsewhere: &dyn Fn(&str) -> Option<String>,
+    errors: &mut Errors,
+) {
+    for (i, option) in options.iter().enumerate() {
+        let name = option.name.as_str();
+        if !known.contains(&name) {
+            let message = elsewhere(name).unwrap_or_else(|| {
+                format!(
+                    "`{attribute}` has no option `{name}`; {}its options are {}",
+                    text::did_you_mean(name, known),
+                    text::list(known)
+                )
+            });
+            errors.at(&option.name_tokens, message);
+        } else if let Some(first) = options[..i].iter().find(|other| other.name == name) {
+            errors.between(
+                (
+                    &option.name_tokens,
+                    format!("`{name}` is given twice; keep one of the two"),
+                ),
+                (&first.name_tokens, format!("`{name}` is given here first")),
+            );
+        }
+    }
+}
+
+/// Typed access to checked options: a value of the wrong kind is reported, and then absent.
+pub(crate) struct Reader<'a> {
+    pub(crate) options: &'a [Opt],
+    pub(crate) errors: &'a mut Errors,
+}
+
+impl Reader<'_> {
+    fn tokens(&mut self, name: &str, form: &str) -> Option<TokenStream> {
+        let option = self.options.iter().find(|option| option.name == name)?;
+        if let Value::Tokens(tokens) = &option.value {
+            return Some(tokens.clone());
+        }
+        self.errors.at(
+            &option.name_tokens,
+            format!("`{name}` wants a value; write `{name} = {form}`"),
+        );
+        None
+    }
+
+    fn literal(&mut self, name: &str, form: &str) -> Option<(Lit, TokenStream)> {
+        let tokens = self.tokens(name, form)?;
+        match syn::parse2::<Lit>(tokens.clone()) {
+            Ok(literal) => Some((literal, tokens)),
+            Err(_) => {
+                self.wrong(&tokens, name, form, "a literal");
+                None
+            }
+        }
+    }
+
+    fn wrong(&mut self, tokens: &TokenStream, name: &str, form: &str, kind: &str) {
+        self.errors.at(
+            tokens,
+            format!("`{name}` wants {kind}; write `{name} = {form}`"),
+        );
+    }
+
+    /// A string literal.
+    pub(crate) fn string(&mut self, name: &str, form: &str) -> Option<Spanned<String>> {
+        let (literal, tokens) = self.literal(name, form)?;
+        if let Lit::Str(text) = literal {
+            return Some(Spanned {
+                value: text.value(),
+                tokens,
+            });
+        }
+        self.wrong(&tokens, name, form, "a string");
+        None
+    }
+
+    /// A string literal that `check` turns into a value, or explains.
+    pub(crate) fn parsed<T>(
+        &mut self,
+        name: &str,
+        form: &str,
+        check: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Spanned<T>> {
+        let text = self.string(name, form)?;
+        match check(&text.value) {
+            Ok(value) => Some(Spanned {
+                value,
+                tokens: text.tokens,
+            }),
+            Err(rule) => {
+                self.errors.at(&text.tokens, rule);
+                None
+            }
+        }
+    }
+
+    /// A duration, as a string.
+    pub(crate) fn duration(&mut self, name: &str) -> Option<Spanned<Duration>> {
+        let (literal, tokens) = self.literal(name, "\"5s\"")?;
+        let problem = match literal {
+            Lit::Str(text) => match crate::value::duration(&text.value()) {
+                Ok(value) => return Some(Spanned { value, tokens }),
+                Err(rule) => rule,
+            },
+            Lit::Int(number) => {
+                format!(
+                    "`{name}` wants a number with a unit; for seconds write `{name} = \"{number}s\"`"
+                )
+            }
+            _ => format!("`{name}` wants a duration; write `{name} = \"5s\"`"),
+        };
+        self.errors.at(&tokens, problem);
+        None
+    }
+
+    /// A number within bounds.
+    pub(crate) fn number(
+        &mut self,
+        name: &str,
+        (low, high): (u64, u64),
+        why: &str,
+    ) -> Option<Spanned<u64>> {
+        let tokens = self.tokens(name, &low.to_string())?;
+        let rule = format!("`{name}` is a number from {low} to {high}{why}");
+        // `-1` is two tokens, and is best answered by the rule.
+        if let Ok(Lit::Int(number)) = syn::parse2::<Lit>(tokens.clone()) {
+            match number.base10_parse::<u64>() {
+                Ok(value) if (low..=high).contains(&value) => {
+                    return Some(Spanned { value, tokens });
+                }
+                _ => {}
+            }
+        } else if let Ok(Lit::Str(text)) = syn::parse2::<Lit>(tokens.clone()) {
+            if let Ok(number) = text.value().parse::<u64>() {
+                self.errors.at(
+                    &tokens,
+                    format!(
+                        "{rule}, without quotes; write `{name} = {}`",
+                        number.clamp(low, high)
+                    ),
+                );
+                return None;
+            }
+        }
+        self.errors.at(&tokens, rule);
+        None
+    }
+
+    /// A number of bytes, or a string with a unit.
+    pub(crate) fn size(&mut self, name: &str) -> Option<Spanned<u64>> {
+        let (literal, tokens) = self.literal(name, "\"64MiB\"")?;
+        let text = match literal {
+            Lit::Str(text) => text.value(),
+            Lit::Int(number) => number.base10_digits().to_owned(),
+            _ => String::new(),
+        };
+        match crate::value::size(&text) {
+            Ok(value) => Some(Spanned { value, tokens }),
+            Err(rule) => {
+                self.errors.at(&tokens, rule);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self, name: &str) -> Option<Spanned<bool>> {
+        let (literal, tokens) = self.literal(name, "true")?;
+        if let Lit::Bool(value) = literal {
+            return Some(Spanned {
+                value: value.value,
+                tokens,
+            });
+        }
+        self.wrong(&tokens, name, "true", "`true` or `false`");
+        None
+    }
+
+    /// One of a list of strings, each with what it stands for and what it means.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        choices: &[(&str, T, &str)],
+    ) -> Option<Spanned<T>> {
+        let form = choices
+            .first()
+            .map(|first| format!("\"{}\"", first.0))
+            .unwrap_or_default();
+        let text = self.string(name, &form)?;
+        if let Some((_, value, _)) = choices.iter().find(|choice| choice.0 == text.value) {
+            return Some(Spanned {
+                value: *value,
+                tokens: text.tokens,
+            });
+        }
+        let names: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
+        let near = text::nearest(&text.value, &names)
+            .map(|near| format!("; did you mean `\"{near}\"`?"))
+            .unwrap_or_default();
+        let lines: Vec<String> = choices
+            .iter()
+            .map(|(name, _, meaning)| format!("\n  \"{name}\": {meaning}"))
+            .collect();
+        self.errors.at(
+            &text.tokens,
+            format!(
+                "`{name}` cannot be `\"{}\"`{near}; it is one of{}",
+                text.value,
+                lines.concat()
+            ),
+        );
+        None
+    }
+
+    /// `name = "q"` or `name = false`.
+    pub(crate) fn name_or_false(&mut self, name: &str) -> Option<Spanned<Option<String>>> {
+        let (literal, tokens) = self.literal(name, "\"q\"")?;
+        match literal {
+            Lit::Str(text) => match queue_group(&text.value()) {
+                Ok(()) => Some(Spanned {
+                    value: Some(text.value()),
+                    tokens,
+                }),
+                Err(rule) => {
+                    self.errors.at(&tokens, rule);
+                    None
+                }
+            },
+            Lit::Bool(off) if !off.value => Some(Spanned {
+                value: None,
+                tokens,
+            }),
+            _ => {
+                self.errors.at(
+                    &tokens,
+                    format!("`{name}` is a name, or `false` when every instance is to get every request; write `{name} = \"q\"` or `{name} = false`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// `metadata(owner = "team-a", "x-y" = "z")`.
+    pub(crate) fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
+        let form = format!("{name}(owner = \"team-a\", \"x-y\" = \"z\")");
+        let Some(option) = self.options.iter().find(|option| option.name == name) else {
+            return Vec::new();
+        };
+        let Value::List(list) = &option.value else {
+            self.errors.at(
+                &option.name_tokens,
+                format!("`{name}` is a list of pairs; write `{form}`"),
+            );
+            return Vec::new();
+        };
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in list {
+            let value = match &pair.value {
+                Value::Tokens(tokens) => syn::parse2::<LitStr>(tokens.clone()).map_err(|_| tokens),
+                _ => Err(&pair.name_tokens),
+            };
+            match value {
+                Ok(_) if pair.name.is_empty() => {
+                    self.errors
+                        .at(&pair.name_tokens, "a metadata name must not be empty");
+                }
+                Ok(_) if pairs.iter().any(|(known, _)| *known == pair.name) => {
+                    self.errors.at(
+                        &pair.name_tokens,
+                        format!(
+                            "`{}` is given twice in `{name}`; keep one of the two",
+                            pair.name
+                        ),
+                    );
+                }
+                Ok(value) => pairs.push((pair.name.clone(), value.value())),
+                Err(tokens) => self.errors.at(
+                    tokens,
+                    format!("metadata values are strings; write `{form}`"),
+                ),
+            }
+        }
+        pairs
+    }
+
+    /// A path, `crate = some::path`.
+    pub(crate) fn path(&mut self, name: &str, form: &str) -> Option<Spanned<syn::Path>> {
+        let tokens = self.tokens(name, form)?;
+        match syn::Path::parse_mod_style.parse2(tokens.clone()) {
+            Ok(value) => Some(Spanned { value, tokens }),
+            Err(_) => {
+                self.wrong(&tokens, name, form, "a path, without quotes");
+                None
+            }
+        }
+    }
+}
+
+fn queue_group(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err(
+            "a queue group must not be empty; for none at all write `queue_group = false`".into(),
+        );
+    }
+    match text
+        .chars()
+        .find(|c| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>'))
+    {
+        Some(bad) => Err(format!(
+            "a queue group cannot hold {bad:?}; use letters, digits, `_`, `-` and dots"
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,221 @@
+//! Rules that need two places: subjects, names, and what the stores of one bucket must agree on.
+//!
+//! Two methods that both stand under a `cfg` may exclude each other, so they are not compared.
+
+use crate::diag::Errors;
+use crate::model::{
+    Action, Item, Kind, Method, Output, Provision, SameAnswer, Service, Setting, SettingValue,
+    Store,
+};
+use quote::{ToTokens, quote};
+
+pub(super) fn check(service: &mut Service, errors: &mut Errors) {
+    check_subjects(service, errors);
+    check_names(service, errors);
+    check_settings(service, errors);
+    service.same_answers = overlaps(service);
+    merge_settings(service);
+}
+
+/// Every pair of methods that exist at the same time.
+fn pairs(service: &Service) -> impl Iterator<Item = (&Method, &Method)> {
+    let methods: Vec<&Method> = service.methods().collect();
+    let mut pairs = Vec::new();
+    for (i, second) in methods.iter().enumerate() {
+        for first in &methods[..i] {
+            if first.cfgs().is_empty() || second.cfgs().is_empty() {
+                pairs.push((*first, *second));
+            }
+        }
+    }
+    pairs.into_iter()
+}
+
+fn check_subjects(service: &Service, errors: &mut Errors) {
+    for (first, second) in pairs(service) {
+        if first.subject.value == second.subject.value && first.ident() != second.ident() {
+            errors.between(
+                (
+                    &second.subject.tokens,
+                    format!(
+                        "the subject `{}` is taken by `{}`, and a subject leads to one method; write `#[endpoint(subject = \"..\")]` on one of the two",
+                        second.subject.value,
+                        first.ident()
+                    ),
+                ),
+                (
+                    &first.subject.tokens,
+                    format!("`{}` has the same subject", first.ident()),
+                ),
+            );
+        }
+    }
+}
+
+fn check_names(service: &Service, errors: &mut Errors) {
+    for (first, second) in pairs(service) {
+        // Methods of one name are the compiler's to report.
+        if first.ident() == second.ident() {
+            continue;
+        }
+        let message = if first.public == second.public {
+            format!("the name `{}` is taken by another endpoint", second.public)
+        } else if first.camel == second.camel {
+            format!(
+                "the types made of `{}` and `{}` would have one name, `{}{}..`",
+                first.public, second.public, service.ident, second.camel
+            )
+        } else {
+            continue;
+        };
+        errors.between(
+            (
+                &second.public,
+                format!("{message}; write `#[endpoint(rename = \"..\")]` on one of the two"),
+            ),
+            (&first.public, "the other is here"),
+        );
+    }
+}
+
+/// Whether two stores are of one bucket.
+fn one_bucket(a: &Store, b: &Store) -> bool {
+    let name = |store: &Store| store.bucket.as_ref().map(|bucket| bucket.value.clone());
+    a.kind == b.kind && name(a).is_some() && name(a) == name(b)
+}
+
+fn puts(service: &Service) -> Vec<(usize, &Method, &Store)> {
+    service
+        .methods()
+        .enumerate()
+        .flat_map(|(i, method)| {
+            let stores = method.stores.iter();
+            stores
+                .filter(|store| store.action == Action::Put)
+                .map(move |store| (i, method, store))
+        })
+        .collect()
+}
+
+/// Settings belong to the bucket: two attributes may not differ.
+fn check_settings(service: &Service, errors: &mut Errors) {
+    let puts = puts(service);
+    for (i, (_, second_method, second)) in puts.iter().enumerate() {
+        for setting in &second.settings {
+            let differs = |(_, _, first): &&(usize, &Method, &Store)| {
+                one_bucket(first, second)
+                    && first
+                        .setting(setting.name)
+                        .is_some_and(|value| *value != setting.value)
+            };
+            let Some((_, first_method, first)) = puts[..i].iter().find(differs) else {
+                continue;
+            };
+            let Some(other) = first
+                .settings
+                .iter()
+                .find(|other| other.name == setting.name)
+            else {
+                continue;
+            };
+            let bucket = second
+                .bucket
+                .as_ref()
+                .map(|bucket| bucket.value.as_str())
+                .unwrap_or_default();
+            let name = setting.name;
+            errors.between(
+                (
+                    &setting.tokens,
+                    format!(
+                        "settings belong to the bucket, and for `{bucket}` the method `{}` says `{name} = {}`; say it once, or the same in both",
+                        first_method.ident(),
+                        other.tokens
+                    ),
+                ),
+                (
+                    &other.tokens,
+                    format!("`{}` says `{name} = {}`", second_method.ident(), setting.tokens),
+                ),
+            );
+        }
+    }
+}
+
+/// Gives every store of a bucket what any of them says.
+fn merge_settings(service: &mut Service) {
+    let mut merged: Vec<(Kind, String, Vec<Setting>)> = Vec::new();
+    for (_, _, store) in puts(service) {
+        let Some(bucket) = &store.bucket else {
+            continue;
+        };
+        let position = merged
+            .iter()
+            .position(|(kind, name, _)| *kind == store.kind && *name == bucket.value);
+        let position = position.unwrap_or_else(|| {
+            merged.push((store.kind, bucket.value.clone(), Vec::new()));
+            merged.len() - 1
+        });
+        let settings = &mut merged[position].2;
+        for setting in &store.settings {
+            if !settings.iter().any(|known| known.name == setting.name) {
+                settings.push(setting.clone());
+            }
+        }
+    }
+    for item in &mut service.items {
+        let Item::Endpoint(method) = item else {
+            continue;
+        };
+        for store in &mut method.stores {
+            let Some(bucket) = &store.bucket else {
+                continue;
+            };
+            let known = merged
+                .iter()
+                .find(|(kind, name, _)| *kind == store.kind && *name == bucket.value);
+            store.settings = match known {
+                Some((_, _, settings)) => settings.clone(),
+                // Nobody here fills it, so nobody here knows how it is to be made.
+                None => vec![Setting {
+                    name: "provision",
+                    value: SettingValue::Provision(Provision::None),
+                    tokens: quote!(),
+                }],
+            };
+        }
+    }
+}
+
+/// Stores of one bucket whose keys cannot be told apart. Whether their types differ, the compiler knows better than their
+/// spelling does; it is asked only where the spelling differs.
+fn overlaps(service: &Service) -> Vec<SameAnswer> {
+    let puts = puts(service);
+    let mut found = Vec::new();
+    for (i, (second_index, second_method, second)) in puts.iter().enumerate() {
+        for (first_index, first_method, first) in &puts[..i] {
+            let (Some(a), Some(b)) = (&first.key, &second.key) else {
+                continue;
+            };
+            let exclusive = !first_method.cfgs().is_empty() || !second_method.cfgs().is_empty();
+            if !exclusive
+                && one_bucket(first, second)
+                && a.template.overlaps(&b.template)
+                && spelling(first_method) != spelling(second_method)
+            {
+                found.push(SameAnswer {
+                    first: (*first_index, a.span),
+                    second: (*second_index, b.span),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn spelling(method: &Method) -> String {
+    match &method.output {
+        Output::Result { ok, .. } => ok.to_token_stream().to_string(),
+        Output::Other(ty) => ty.to_token_stream().to_string(),
+    }
+}

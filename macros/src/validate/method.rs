@@ -1,0 +1,393 @@
+//! Rules of a method: its signature, and the options in `#[endpoint(..)]`.
+
+use super::{Defaults, service, store};
+use crate::diag::Errors;
+use crate::model::{Arg, Helper, Item, Method, Output};
+use crate::options::{self, Opt, Reader, Spanned};
+use crate::parse::{AttrKind, MethodInput, OurAttr};
+use crate::{text, value};
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::ext::IdentExt as _;
+use syn::visit::Visit;
+use syn::{FnArg, Ident, Pat, PathArguments, ReceiverKind, ReturnType, Signature, Type};
+
+const OPTIONS: &[&str] = &["subject", "timeout", "metadata", "queue_group", "rename"];
+
+/// Names of the generated client and stores, or methods that every type has and that one of ours would hide.
+const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
+
+/// A method with a body of its own, and none of our attributes.
+pub(super) fn helper(input: MethodInput, errors: &mut Errors) -> Item {
+    check_cfg_attr(&input, errors);
+    Item::Helper(Helper {
+        attrs: input.attrs,
+        sig: input.sig,
+        body: input.body,
+    })
+}
+
+pub(super) fn method(input: MethodInput, defaults: &Defaults, errors: &mut Errors) -> Method {
+    check_cfg_attr(&input, errors);
+    let before = std::mem::take(errors);
+    check_async(&input.sig, errors);
+    check_receiver(&input.sig, errors);
+    check_generics(&input.sig, errors);
+    check_qualifiers(&input.sig, errors);
+    let args = arguments(&input, errors);
+    let output = output(&input.sig, errors);
+    let sound = errors.is_empty();
+    errors.prepend(before);
+
+    let options = endpoint_options(&input.ours, errors);
+    let mut reader = Reader {
+        options: &options,
+        errors,
+    };
+    let rename = reader.parsed("rename", "\"other_name\"", |text| {
+        value::name("an endpoint's name", text)?;
+        let ident = text.replace('-', "_");
+        if syn::parse_str::<Ident>(&ident).is_err() {
+            return Err(format!(
+                "`{text}` cannot be the name of a method, which the client and the stores make of it; choose one that can"
+            ));
+        }
+        Ok(text.to_owned())
+    });
+    let subject = reader.parsed("subject", "\"save\"", |text| {
+        value::subject(text).map(|()| text.to_owned())
+    });
+    let queue_group = reader.name_or_false("queue_group");
+    let timeout = reader.duration("timeout");
+    let metadata = reader.pairs("metadata");
+
+    let ident = &input.sig.ident;
+    let bare = ident.unraw().to_string();
+    let name = rename
+        .as_ref()
+        .map_or(bare.as_str(), |rename| rename.value.as_str());
+    let public = match &rename {
+        Some(rename) => Ident::new(&rename.value.replace('-', "_"), rename.span()),
+        None => ident.clone(),
+    };
+    let (name, name_tokens) = match &rename {
+        Some(rename) => (name.to_owned(), rename.tokens.clone()),
+        None => (name.to_owned(), ident.to_token_stream()),
+    };
+    check_name(&name, &name_tokens, rename.is_some(), errors);
+    let subject_tokens = subject
+        .as_ref()
+        .map_or_else(|| name_tokens.clone(), |subject| subject.tokens.clone());
+    let relative = subject.map_or_else(|| name.clone(), |subject| subject.value);
+    let stores = store::stores(&input, &args, &output, errors);
+    Method {
+        camel: text::camel_case(&public.unraw().to_string()),
+        public,
+        subject: Spanned {
+            value: format!("{}.{relative}", defaults.subject),
+            tokens: subject_tokens,
+        },
+        name,
+        description: service::description(&input.attrs),
+        queue_group: queue_group.map_or_else(|| defaults.queue_group.clone(), |group| group.value),
+        timeout: timeout.map_or(defaults.timeout, |timeout| timeout.value),
+        metadata,
+        sig: input.sig,
+        body: input.body,
+        attrs: input.attrs,
+        sound,
+        args,
+        output,
+        stores,
+    }
+}
+
+/// `#[cfg_attr(.., kv_store(..))]`: we cannot know whether it is there.
+fn check_cfg_attr(input: &MethodInput, errors: &mut Errors) {
+    for attr in input
+        .attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("cfg_attr"))
+    {
+        let syn::Meta::List(list) = &attr.meta else {
+            continue;
+        };
+        for token in list.tokens.clone() {
+            if let proc_macro2::TokenTree::Ident(ident) = token {
+                if AttrKind::from_name(&ident.to_string()).is_some() {
+                    errors.at(
+                        &ident,
+                        format!("`{ident}` cannot stand in `cfg_attr`, since the contract would depend on it; put `#[cfg(..)]` on the method, or use two methods"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn check_async(sig: &Signature, errors: &mut Errors) {
+    if sig.asyncness.is_none() {
+        errors.at(
+            sig.fn_token,
+            format!(
+                "an endpoint is asynchronous; write `async fn {}`, or give a helper method a body",
+                sig.ident
+            ),
+        );
+    }
+}
+
+fn check_receiver(sig: &Signature, errors: &mut Errors) {
+    let why = "handlers run side by side, so a method takes `&self`";
+    match sig.inputs.first() {
+        Some(FnArg::Receiver(receiver)) => match &receiver.kind {
+            ReceiverKind::Reference(_, None, None) => {}
+            ReceiverKind::Reference(_, _, Some(_)) => errors.at(
+                receiver,
+                format!("{why}; keep what changes behind a lock, an atomic or a pool"),
+            ),
+            ReceiverKind::Reference(..) => {
+                errors.at(receiver, format!("{why}, without a lifetime"));
+            }
+            _ => errors.at(
+                receiver,
+                format!("{why}: there is one service for all calls; write `&self`"),
+            ),
+        },
+        other => {
+            let message = format!("{why} first; write `(&self, ..)`");
+            match other {
+                Some(first) => errors.at(first, message),
+                None => errors.push(syn::Error::new(sig.paren_token.span.join(), message)),
+            }
+        }
+    }
+}
+
+fn check_generics(sig: &Signature, errors: &mut Errors) {
+    if !sig.generics.params.is_empty() {
+        let lifetimes = sig.generics.lifetimes().count() == sig.generics.params.len();
+        let way_out = if lifetimes {
+            "borrow with `'_`: `request: Request<'_>`"
+        } else {
+            "write a method for each type"
+        };
+        errors.at(
+            &sig.generics.params,
+            format!("an endpoint has no parameters of this kind, since every message has one type; {way_out}"),
+        );
+    }
+    if let Some(clause) = &sig.generics.where_clause {
+        errors.at(
+            clause,
+            "an endpoint has no `where` clause, since every message has one type; remove it",
+        );
+    }
+}
+
+fn check_qualifiers(sig: &Signature, errors: &mut Errors) {
+    if let syn::Safety::Unsafe(token) = &sig.safety {
+        errors.at(
+            token,
+            "an endpoint is called by the network, so it is safe; remove `unsafe`",
+        );
+    }
+    if let Some(token) = &sig.constness {
+        errors.at(token, "an endpoint is not `const`; remove it");
+    }
+    if let Some(abi) = &sig.abi {
+        errors.at(abi, "an endpoint has no ABI; remove it");
+    }
+}
+
+fn arguments(input: &MethodInput, errors: &mut Errors) -> Vec<Arg> {
+    let mut args: Vec<Arg> = Vec::new();
+    for (i, arg) in input.sig.inputs.iter().enumerate() {
+        let FnArg::Typed(arg) = arg else { continue };
+        let ident = match &*arg.pat {
+            Pat::Ident(pat)
+                if pat.by_ref.is_none()
+                    && pat.subpat.is_none()
+                    && (pat.mutability.is_none() || input.body.is_some()) =>
+            {
+                pat.ident.clone()
+            }
+            pat => {
+                errors.at(
+                    pat,
+                    "an argument has a name, which keys and bodies of several arguments use; write `name: Type`",
+                );
+                quote::format_ident!("argument_{i}")
+            }
+        };
+        check_message_type(&arg.ty, Direction::Request, errors);
+        args.push(Arg {
+            ident,
+            ty: (*arg.ty).clone(),
+        });
+    }
+    args
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Request,
+    Answer,
+}
+
+/// What the type of a message cannot hold.
+fn check_message_type(ty: &Type, direction: Direction, errors: &mut Errors) {
+    struct Finder<'a> {
+        direction: Direction,
+        errors: &'a mut Errors,
+    }
+    impl<'ast> Visit<'ast> for Finder<'_> {
+        fn visit_type_impl_trait(&mut self, ty: &'ast syn::TypeImplTrait) {
+            self.errors.at(
+                ty,
+                "every message has one type, and `impl Trait` is many; name the type",
+            );
+        }
+        fn visit_type_reference(&mut self, ty: &'ast syn::TypeReference) {
+            match self.direction {
+                Direction::Answer => {
+                    self.errors.at(
+                        ty,
+                        "an answer is encoded after the call has ended, so it cannot borrow; return an owned type (`String` for `&str`)",
+                    );
+                }
+                Direction::Request => {
+                    if let Some(token) = ty.mutability {
+                        self.errors
+                            .at(token, "a request is read, not changed; remove `mut`");
+                    }
+                    syn::visit::visit_type_reference(self, ty);
+                }
+            }
+        }
+        fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
+            match self.direction {
+                Direction::Answer if lifetime.ident != "static" => self.errors.at(
+                    lifetime,
+                    "an answer is encoded after the call has ended, so it cannot borrow; return an owned type",
+                ),
+                Direction::Request if lifetime.ident != "_" => self.errors.at(
+                    lifetime,
+                    "a request borrows from its message, and from nothing else; write `'_`, or leave the lifetime of a reference out",
+                ),
+                _ => {}
+            }
+        }
+        fn visit_path(&mut self, path: &'ast syn::Path) {
+            if let Some(first) = path.segments.first().filter(|first| first.ident == "Self") {
+                self.errors.at(
+                    &first.ident,
+                    "`Self` is known to the server alone, and a message has one type for both sides; name the type",
+                );
+            }
+            syn::visit::visit_path(self, path);
+        }
+        // Lifetimes in there are its own.
+        fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
+    }
+    Finder { direction, errors }.visit_type(ty);
+}
+
+fn output(sig: &Signature, errors: &mut Errors) -> Output {
+    let ReturnType::Type(_, ty) = &sig.output else {
+        return Output::Other(syn::parse_quote!(()));
+    };
+    check_message_type(ty, Direction::Answer, errors);
+    match result_arguments(ty) {
+        Some((ok, err)) => Output::Result { ok, err },
+        None => Output::Other((**ty).clone()),
+    }
+}
+
+/// `T` and `E` where the type is written `..Result<T, E>`: only for readable signatures, the compiler checks that it is one.
+fn result_arguments(ty: &Type) -> Option<(Type, Type)> {
+    let ty = match ty {
+        Type::Group(group) => &*group.elem,
+        Type::Paren(paren) => &*paren.elem,
+        ty => ty,
+    };
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last()?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    let mut arguments = arguments.args.iter();
+    match (arguments.next(), arguments.next(), arguments.next()) {
+        (Some(syn::GenericArgument::Type(ok)), Some(syn::GenericArgument::Type(err)), None)
+            if last.ident == "Result" && path.qself.is_none() =>
+        {
+            Some((ok.clone(), err.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The options of the one `#[endpoint(..)]`.
+fn endpoint_options(ours: &[OurAttr], errors: &mut Errors) -> Vec<Opt> {
+    let mut all = ours.iter().filter(|attr| attr.kind == AttrKind::Endpoint);
+    let Some(first) = all.next() else {
+        return Vec::new();
+    };
+    for more in all {
+        errors.between(
+            (
+                more.tokens.path(),
+                "`#[endpoint]` is given twice; write all options in one",
+            ),
+            (first.tokens.path(), "`#[endpoint]` is given here first"),
+        );
+    }
+    let options = match &first.options {
+        Ok(options) => options.0.clone(),
+        Err(error) => {
+            errors.push(error.clone());
+            Vec::new()
+        }
+    };
+    options::check_names(
+        &options,
+        "endpoint",
+        OPTIONS,
+        &|name| match name {
+            "name" => Some(
+                "an endpoint is named after its method; for another name write `rename = \"..\"`"
+                    .into(),
+            ),
+            "description" => Some(
+                "an endpoint is described by the doc comment of its method; write `/// ..`".into(),
+            ),
+            "codec" | "version" => Some(format!(
+                "`{name}` is the same for the whole service; write `#[nats_service({name} = \"..\")]`"
+            )),
+            _ => None,
+        },
+        errors,
+    );
+    options
+}
+
+fn check_name(name: &str, tokens: &TokenStream, renamed: bool, errors: &mut Errors) {
+    let method = name.replace('-', "_");
+    if RESERVED.contains(&method.as_str()) {
+        let proposal = format!("call_{method}");
+        let way_out = if renamed {
+            format!("choose another, `\"{proposal}\"` say")
+        } else {
+            format!("write `#[endpoint(rename = \"{proposal}\")]` on it")
+        };
+        errors.at(
+            tokens,
+            format!("the generated client or its stores have a method `{method}` of their own; {way_out}"),
+        );
+    } else if !name.is_ascii() {
+        errors.at(
+            tokens,
+            "the names of endpoints are ASCII; write `#[endpoint(rename = \"..\")]` on the method",
+        );
+    }
+}

@@ -1,0 +1,382 @@
+//! Rules of `#[kv_store(..)]`, `#[kv_evict(..)]`, `#[object_store(..)]` and `#[object_evict(..)]`, one at a time. What two of
+//! them must agree on is in `conflicts`.
+
+use super::key;
+use crate::diag::Errors;
+use crate::model::{
+    Action, Arg, Kind, Output, Provision, Setting, SettingValue, Storage, Store, Write,
+};
+use crate::options::{self, Opt, Reader, Spanned};
+use crate::parse::{AttrKind, MethodInput, OurAttr};
+use crate::value;
+
+const KV_STORE: &[&str] = &[
+    "bucket",
+    "key",
+    "history",
+    "ttl",
+    "description",
+    "replicas",
+    "storage",
+    "max_bytes",
+    "max_value_size",
+    "compression",
+    "write",
+    "provision",
+    "shared_key",
+];
+const OBJECT_STORE: &[&str] = &[
+    "bucket",
+    "key",
+    "ttl",
+    "description",
+    "replicas",
+    "storage",
+    "max_bytes",
+    "compression",
+    "write",
+    "provision",
+    "shared_key",
+];
+const EVICT: &[&str] = &["bucket", "key", "write"];
+
+/// All stores of one method.
+pub(super) fn stores(
+    input: &MethodInput,
+    args: &[Arg],
+    output: &Output,
+    errors: &mut Errors,
+) -> Vec<Store> {
+    let mut stores: Vec<(Store, &OurAttr)> = Vec::new();
+    for attr in &input.ours {
+        let (kind, action) = match attr.kind {
+            AttrKind::Endpoint => continue,
+            AttrKind::KvStore => (Kind::Kv, Action::Put),
+            AttrKind::KvEvict => (Kind::Kv, Action::Evict),
+            AttrKind::ObjectStore => (Kind::Object, Action::Put),
+            AttrKind::ObjectEvict => (Kind::Object, Action::Evict),
+        };
+        let store = store(attr, kind, action, input, args, output, errors);
+        check_against_earlier(&store, attr, &stores, errors);
+        stores.push((store, attr));
+    }
+    stores.into_iter().map(|(store, _)| store).collect()
+}
+
+/// One store for the answer, and no key twice.
+fn check_against_earlier(
+    store: &Store,
+    attr: &OurAttr,
+    earlier: &[(Store, &OurAttr)],
+    errors: &mut Errors,
+) {
+    if store.action == Action::Put {
+        if let Some((_, first)) = earlier
+            .iter()
+            .find(|(other, _)| other.action == Action::Put)
+        {
+            errors.between(
+                (
+                    attr.tokens.path(),
+                    "a method's answer is kept in one place; keep one of the two, or write a method for each",
+                ),
+                (first.tokens.path(), "the answer is kept here already"),
+            );
+        }
+    }
+    let (Some(bucket), Some(key)) = (&store.bucket, &store.key) else {
+        return;
+    };
+    for (other, _) in earlier {
+        let same_bucket = other.kind == store.kind
+            && other
+                .bucket
+                .as_ref()
+                .is_some_and(|other| other.value == bucket.value);
+        if let Some(first) = other.key.as_ref().filter(|_| same_bucket) {
+            if first.template.tokens_alike(&key.template) {
+                errors.between(
+                    (
+                        &key.tokens,
+                        "this key of this bucket is stored or removed by the method already; remove one of the two",
+                    ),
+                    (&first.tokens, "the same key is named here"),
+                );
+            }
+        }
+    }
+}
+
+fn store(
+    attr: &OurAttr,
+    kind: Kind,
+    action: Action,
+    input: &MethodInput,
+    args: &[Arg],
+    output: &Output,
+    errors: &mut Errors,
+) -> Store {
+    let name = attr.kind.name();
+    let known = match (kind, action) {
+        (Kind::Kv, Action::Put) => KV_STORE,
+        (Kind::Object, Action::Put) => OBJECT_STORE,
+        (_, Action::Evict) => EVICT,
+    };
+    let (options, readable) = match &attr.options {
+        Ok(options) => (options.0.as_slice(), true),
+        Err(error) => {
+            errors.push(error.clone());
+            (&[][..], false)
+        }
+    };
+    options::check_names(
+        options,
+        name,
+        known,
+        &|option| elsewhere(option, kind, action),
+        errors,
+    );
+    if readable {
+        check_required(attr, options, input, args, errors);
+    }
+    let mut reader = Reader { options, errors };
+    let bucket = reader.parsed("bucket", "\"user_profiles\"", |text| {
+        value::name("a bucket's name", text).map(|()| text.to_owned())
+    });
+    let write = write(&mut reader, action);
+    let settings = match action {
+        Action::Put => settings(&mut reader, kind),
+        Action::Evict => Vec::new(),
+    };
+    let shared_key = match action {
+        Action::Put => reader
+            .boolean("shared_key")
+            .is_some_and(|shared| shared.value),
+        Action::Evict => true,
+    };
+    let key = reader
+        .string("key", "\"user.<id>\"")
+        .and_then(|literal| key::key(&literal, args, output, errors));
+    Store {
+        kind,
+        action,
+        bucket,
+        settings,
+        key,
+        write,
+        shared_key,
+    }
+}
+
+/// Why an option that another attribute has is not one of this.
+fn elsewhere(option: &str, kind: Kind, action: Action) -> Option<String> {
+    let settings = KV_STORE.contains(&option) || OBJECT_STORE.contains(&option);
+    match (kind, action, option) {
+        (_, Action::Evict, "shared_key") => Some("`shared_key` is not needed here: removing one key on every call is what it says".into()),
+        (_, Action::Evict, _) if settings => Some(format!(
+            "`{option}` is a setting of the bucket, and stands where the bucket is filled: in `#[{}]`",
+            kind.store_attribute()
+        )),
+        (Kind::Object, Action::Put, "history") => Some(
+            "`history` is for `#[kv_store]` only: an object store keeps the latest object of a name; remove it, or put a version into the key".into(),
+        ),
+        (Kind::Object, Action::Put, "max_value_size") => Some(
+            "`max_value_size` is for `#[kv_store]` only: an object is stored in chunks and may be of any size; bound the whole bucket with `max_bytes`".into(),
+        ),
+        (_, _, "bucket_name" | "name") => Some("the bucket is named by `bucket`; write `bucket = \"..\"`".into()),
+        (_, _, "max_age" | "expires") => Some("how long an entry lives is `ttl`; write `ttl = \"1h\"`".into()),
+        _ => None,
+    }
+}
+
+fn check_required(
+    attr: &OurAttr,
+    options: &[Opt],
+    input: &MethodInput,
+    args: &[Arg],
+    errors: &mut Errors,
+) {
+    let has = |name: &str| options.iter().any(|option| option.name == name);
+    let name = attr.kind.name();
+    if !has("bucket") {
+        errors.at(
+            attr.tokens.path(),
+            format!("`#[{name}]` needs the bucket; add `bucket = \"user_profiles\"`, say"),
+        );
+    }
+    if !has("key") {
+        let method = &input.sig.ident;
+        let (example, meaning) = match args {
+            [] => (format!("{method}"), String::new()),
+            [one] => (
+                format!("{method}.<id>"),
+                format!(
+                    ", where `id` is a field of `{0}`, or `<{0}>` when it is the key itself",
+                    one.ident
+                ),
+            ),
+            several => {
+                let names: Vec<String> = several
+                    .iter()
+                    .map(|arg| format!("<{}>", arg.ident))
+                    .collect();
+                (
+                    format!("{method}.{}", names.join(".")),
+                    ", from the arguments".to_owned(),
+                )
+            }
+        };
+        errors.at(
+            attr.tokens.path(),
+            format!(
+                "`#[{name}]` needs the key of the entry; add `key = \"{example}\"`, say{meaning}"
+            ),
+        );
+    }
+}
+
+fn write(reader: &mut Reader<'_>, action: Action) -> Write {
+    let store = [
+        (
+            "after_reply",
+            Write::AfterReply,
+            "reply, then write; the default",
+        ),
+        (
+            "before_reply",
+            Write::BeforeReply,
+            "write, wait for the acknowledgement, then reply",
+        ),
+        (
+            "never",
+            Write::Never,
+            "write nothing; just the typed store is generated",
+        ),
+    ];
+    let choices = match action {
+        Action::Put => &store[..],
+        Action::Evict => &store[..2],
+    };
+    reader
+        .choice("write", choices)
+        .map_or(Write::AfterReply, |write| write.value)
+}
+
+fn settings(reader: &mut Reader<'_>, kind: Kind) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let mut add = |name: &'static str, value: Option<Spanned<SettingValue>>| {
+        if let Some(Spanned { value, tokens }) = value {
+            settings.push(Setting {
+                name,
+                value,
+                tokens,
+            });
+        }
+    };
+    if kind == Kind::Kv {
+        let history = reader.number(
+            "history",
+            (1, 64),
+            ", the revisions kept of every key; the server keeps no more",
+        );
+        add(
+            "history",
+            history.map(|value| value.map(SettingValue::Number)),
+        );
+        let bound = reader.size("max_value_size").filter(|size| {
+            let fits = i32::try_from(size.value).is_ok();
+            if !fits {
+                reader.errors.at(
+                    &size.tokens,
+                    "one value cannot have 2 GiB; for large answers use `#[object_store]`",
+                );
+            }
+            fits
+        });
+        add(
+            "max_value_size",
+            bound.map(|value| value.map(SettingValue::Number)),
+        );
+    }
+    let ttl = reader.duration("ttl").filter(|ttl| {
+        let fits = ttl.value.as_millis() >= 100;
+        if !fits {
+            reader.errors.at(
+                &ttl.tokens,
+                "the server takes no `ttl` below 100 milliseconds; write `ttl = \"100ms\"` or more",
+            );
+        }
+        fits
+    });
+    add("ttl", ttl.map(|value| value.map(SettingValue::Duration)));
+    let text = reader.string("description", "\"what it holds\"");
+    add(
+        "description",
+        text.map(|value| value.map(SettingValue::Text)),
+    );
+    let replicas = reader.number(
+        "replicas",
+        (1, 5),
+        ", the copies of the bucket: 3 survive the loss of one node, 5 of two",
+    );
+    add(
+        "replicas",
+        replicas.map(|value| value.map(SettingValue::Number)),
+    );
+    let storage = reader.choice(
+        "storage",
+        &[
+            ("file", Storage::File, "on disk; the default"),
+            ("memory", Storage::Memory, "gone when the server stops"),
+        ],
+    );
+    add(
+        "storage",
+        storage.map(|value| value.map(SettingValue::Storage)),
+    );
+    let bound = reader.size("max_bytes");
+    add(
+        "max_bytes",
+        bound.map(|value| value.map(SettingValue::Number)),
+    );
+    let compression = reader.boolean("compression");
+    add(
+        "compression",
+        compression.map(|value| value.map(SettingValue::Bool)),
+    );
+    let provision = reader.choice(
+        "provision",
+        &[
+            (
+                "create",
+                Provision::Create,
+                "make it when missing, refuse to start when it differs; the default",
+            ),
+            (
+                "warn",
+                Provision::Warn,
+                "make it when missing, log a warning when it differs",
+            ),
+            (
+                "update",
+                Provision::Update,
+                "make it when missing, otherwise change the settings named here",
+            ),
+            ("none", Provision::None, "only bind to one that exists"),
+        ],
+    );
+    add(
+        "provision",
+        provision.map(|value| value.map(SettingValue::Provision)),
+    );
+    settings
+}
+
+impl<T> Spanned<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned {
+            value: f(self.value),
+            tokens: self.tokens,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+#[nats_service::nats_service]
+trait Profiles {
+    #[kv_store(bucket = "user.profiles", key = "user.<id>")]
+    async fn save(&self, id: String) -> String;
+}
+
+fn main() {}
