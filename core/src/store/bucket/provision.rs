@@ -6,8 +6,11 @@
 use super::settings::Difference;
 use super::{BucketSpec, Provision};
 use crate::wire::spec::StoreKind;
+use async_nats::client::RequestErrorKind as ClientRequestErrorKind;
+use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{KeyValueErrorKind, RequestErrorKind};
+use async_nats::{HeaderMap, Request};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,6 +21,8 @@ const MIN_SERVER: (u64, u64, u64) = (2, 10, 23);
 /// How long a new replicated bucket may take to choose its leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const STREAM_NOT_FOUND: u64 = 10059;
 const STREAM_NAME_EXIST: u64 = 10058;
@@ -183,10 +188,15 @@ pub(crate) async fn provision(
     if !created {
         api.reconcile(&info["config"]).await?;
     }
-    if created && info["cluster"].is_object() {
+    let clustered = info["cluster"].is_object();
+    if created && clustered {
         api.wait_for_leader().await?;
     }
-    api.bind(created, &info["config"]).await
+    let bound = api.bind(created, &info["config"]).await?;
+    if created && clustered && !bound.through_api {
+        api.wait_for_interest().await;
+    }
+    Ok(bound)
 }
 
 /// A bucket as one start sees it.
@@ -317,6 +327,31 @@ impl Api<'_> {
                 });
             }
             tokio::time::sleep(LEADER_PAUSE).await;
+        }
+    }
+
+    /// The leader is there, but the server of this connection may not have heard yet that somebody takes the bucket's
+    /// subjects, and would answer a write with "no responders". A message that expects another stream finds out: the
+    /// stream refuses it before it stores anything.
+    ///
+    /// Only a courtesy to whoever writes without retrying, so it gives up quietly.
+    async fn wait_for_interest(&self) {
+        let subject = match self.kind {
+            StoreKind::Kv => format!("$KV.{}.probe", self.spec.name),
+            StoreKind::Object => format!("$O.{}.M.probe", self.spec.name),
+        };
+        let client = self.js.client();
+        let deadline = Instant::now() + LEADER_TIMEOUT;
+        while Instant::now() < deadline {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_EXPECTED_STREAM, "none");
+            let request = Request::new().headers(headers).timeout(Some(PROBE_TIMEOUT));
+            match client.send_request(subject.clone(), request).await {
+                Err(error) if error.kind() == ClientRequestErrorKind::NoResponders => {
+                    tokio::time::sleep(LEADER_PAUSE).await;
+                }
+                _ => return,
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use super::admission::Shared;
 use super::failure::{Fault, WriteError};
 use super::queue::{Ended, Event, Limits, Queue, Terms, Token};
 use super::{DrainReport, FailedWrite, FailureHook, Job, Write, WriterLimits};
-use async_nats::Client;
 use async_nats::connection::State;
+use async_nats::{Client, Statistics};
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(super) struct Actor<T> {
     hook: Option<FailureHook>,
     inbox: mpsc::UnboundedReceiver<Message>,
     client: Client,
+    statistics: Arc<Statistics>,
     transport: T,
     queue: Queue<Job>,
     /// How often the client has connected: the number of the connection.
@@ -82,12 +83,14 @@ impl<T: Transport> Actor<T> {
     ) -> Self {
         // Every process, and every writer, its own jitter.
         let seed = RandomState::new().hash_one(0);
-        let epoch = client.statistics().connects.load(Relaxed);
+        let statistics = client.statistics();
+        let epoch = statistics.connects.load(Relaxed);
         Self {
             shared,
             hook,
             inbox,
             client,
+            statistics,
             transport,
             queue: Queue::new(limits, seed, Instant::now()),
             epoch,
@@ -101,6 +104,8 @@ impl<T: Transport> Actor<T> {
     pub(super) async fn run(mut self) {
         let mut messages = Vec::with_capacity(BATCH);
         let mut completions = Vec::new();
+        let sleep = tokio::time::sleep_until(Instant::now());
+        tokio::pin!(sleep);
         loop {
             let now = Instant::now();
             self.watch_connection();
@@ -115,12 +120,18 @@ impl<T: Transport> Actor<T> {
                 break;
             }
             let wakeup = self.wakeup(now);
+            // Waking early costs nothing, and setting a timer does: it is moved when it is too late, or spent.
+            if let Some(at) = wakeup
+                && (at < sleep.deadline() || sleep.is_elapsed())
+            {
+                sleep.as_mut().reset(at);
+            }
             tokio::select! {
                 () = poll_fn(|cx| self.transport.poll(cx, &mut completions)) => {}
                 taken = self.inbox.recv_many(&mut messages, BATCH), if self.open => {
                     self.open = taken > 0;
                 }
-                () = sleep_until(wakeup) => {}
+                () = sleep.as_mut(), if wakeup.is_some() => {}
             }
             let now = Instant::now();
             for message in messages.drain(..) {
@@ -170,7 +181,7 @@ impl<T: Transport> Actor<T> {
 
     fn watch_connection(&mut self) {
         self.connected = self.client.connection_state() == State::Connected;
-        let epoch = self.client.statistics().connects.load(Relaxed);
+        let epoch = self.statistics.connects.load(Relaxed);
         if self.connected && epoch != self.epoch {
             self.epoch = epoch;
             self.queue.reconnected(epoch, &mut self.events);
@@ -262,12 +273,5 @@ impl<T: Transport> Actor<T> {
             // Whoever asked may have gone away; the hook was told.
             let _ = done.send(report);
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::bucket::{BucketSpec, provision};
 use async_nats::jetstream::stream;
 use futures_util::StreamExt as _;
-use nats_service_testkit::TestServer;
+use nats_service_testkit::{TestCluster, TestServer};
 use std::collections::BTreeMap;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +72,28 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// All revisions of all keys, in order.
+async fn revisions(js: &Context) -> BTreeMap<String, Vec<String>> {
+    let mut stream = js.get_stream("KV_answers").await.unwrap();
+    let count = stream.info().await.unwrap().state.messages;
+    let mut revisions = BTreeMap::<String, Vec<String>>::new();
+    if count == 0 {
+        return revisions;
+    }
+    let consumer = stream
+        .create_consumer(async_nats::jetstream::consumer::pull::OrderedConfig::default())
+        .await
+        .unwrap();
+    let mut messages = consumer.messages().await.unwrap();
+    for _ in 0..count {
+        let message = messages.next().await.unwrap().unwrap();
+        let key = message.subject.strip_prefix("$KV.answers.").unwrap();
+        let value = String::from_utf8(message.payload.to_vec()).unwrap();
+        revisions.entry(key.to_owned()).or_default().push(value);
+    }
+    revisions
+}
+
 impl Bench {
     fn submit(&self, write: Write) {
         let permit = self.writer.try_reserve().unwrap();
@@ -92,26 +114,8 @@ impl Bench {
         self.js.get_stream("KV_answers").await.unwrap()
     }
 
-    /// All revisions of all keys, in order.
     async fn revisions(&self) -> BTreeMap<String, Vec<String>> {
-        let mut stream = self.stream().await;
-        let count = stream.info().await.unwrap().state.messages;
-        let mut revisions = BTreeMap::<String, Vec<String>>::new();
-        if count == 0 {
-            return revisions;
-        }
-        let consumer = stream
-            .create_consumer(async_nats::jetstream::consumer::pull::OrderedConfig::default())
-            .await
-            .unwrap();
-        let mut messages = consumer.messages().await.unwrap();
-        for _ in 0..count {
-            let message = messages.next().await.unwrap().unwrap();
-            let key = message.subject.strip_prefix("$KV.answers.").unwrap();
-            let value = String::from_utf8(message.payload.to_vec()).unwrap();
-            revisions.entry(key.to_owned()).or_default().push(value);
-        }
-        revisions
+        revisions(&self.js).await
     }
 
     fn failed(&self) -> Vec<FailedWrite> {
@@ -448,4 +452,83 @@ async fn all_that_write_to_one_bucket_share_its_writer() {
     let (one, two) = tokio::join!(bench.writers.writer(&bucket), bench.writers.writer(&bucket));
     assert!(Arc::ptr_eq(&one.unwrap().shared, &two.unwrap().shared));
     assert_eq!(bench.writers.stats().len(), 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_under_its_writes_takes_none_with_it() {
+    let cluster = TestCluster::start().await.unwrap();
+    let replicated = BucketSpec {
+        history: Some(10),
+        replicas: Some(3),
+        ..spec()
+    };
+    let js = async_nats::jetstream::new(connect(cluster.server(0)).await);
+    let bucket = provision(&js, StoreKind::Kv, &replicated).await.unwrap();
+    let writers = Writers::new(js.clone(), WriterLimits::default(), None);
+    let writer = writers.writer(&bucket).await.unwrap();
+    for version in 0..5 {
+        for key in 0..1000 {
+            let permit = writer.try_reserve().unwrap();
+            writer.submit(put(format!("k{key}"), format!("v{version}")), permit);
+        }
+    }
+    until("some are written", || writer.stats().written > 200).await;
+    let leader = cluster.stream_leader("KV_answers").await.unwrap();
+    cluster.server(leader).kill().await.unwrap();
+    let report = writers.drain(Instant::now() + PATIENCE).await;
+    assert_eq!(report.unwritten.len(), 0);
+    let revisions = revisions(&js).await;
+    assert_eq!(revisions.len(), 1000);
+    for (key, values) in revisions {
+        assert_eq!(values, ["v0", "v1", "v2", "v3", "v4"], "{key}");
+    }
+}
+
+/// A measurement, run by hand: `cargo test --release -p nats-service --lib -- --ignored --nocapture throughput`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput() {
+    const COUNT: usize = 300_000;
+    let value = Bytes::from(vec![b'x'; 128]);
+    for storage in [crate::store::Storage::Memory, crate::store::Storage::File] {
+        let spec = BucketSpec {
+            storage: Some(storage),
+            ..spec()
+        };
+        let bench = bench(spec, WriterLimits::default()).await;
+        let kv = bench.js.get_key_value("answers").await.unwrap();
+        let rate = |what: &str, count: usize, start: Instant| {
+            let rate = count as f64 / start.elapsed().as_secs_f64() / 1000.0;
+            println!("{storage:?} {what}: {rate:.1} k/s");
+        };
+        let start = Instant::now();
+        for i in 0..20_000 {
+            kv.put(format!("one.{i}"), value.clone()).await.unwrap();
+        }
+        rate("kv.put, awaited", 20_000, start);
+        let start = Instant::now();
+        futures_util::stream::iter(0..COUNT)
+            .for_each_concurrent(1024, |i| {
+                let (kv, value) = (&kv, value.clone());
+                async move {
+                    kv.put(format!("many.{i}"), value).await.unwrap();
+                }
+            })
+            .await;
+        rate("kv.put, 1,024 at once", COUNT, start);
+        let start = Instant::now();
+        for i in 0..COUNT {
+            let permit = bench.writer.reserve(PATIENCE).await.unwrap();
+            let action = WriteAction::Put(value.clone());
+            let write = Write {
+                action,
+                ..put(format!("ours.{i}"), "")
+            };
+            bench.writer.submit(write, permit);
+        }
+        rate("the writer, accepted", COUNT, start);
+        assert_eq!(bench.drain().await.unwritten.len(), 0);
+        rate("the writer, stored", COUNT, start);
+        assert_eq!(bench.writer.stats().written, COUNT as u64);
+    }
 }
