@@ -140,3 +140,28 @@ impl<T> SameAnswer<T> for T {}
 
 /// Asks for it; generated code calls it with the spans of the two keys.
 pub const fn assert_same_answer<A: SameAnswer<B>, B>() {}
+
+/// One field of a typed error, as JSON. Null when its type has no form in JSON: the peer then gets the untyped error.
+pub fn error_field<T: Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// The details of an error with named fields.
+pub fn error_object<const N: usize>(fields: [(&str, serde_json::Value); N]) -> serde_json::Value {
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    serde_json::Value::Object(fields.into_iter().collect())
+}
+
+/// The details of an error with numbered fields.
+pub fn error_array<const N: usize>(fields: [serde_json::Value; N]) -> serde_json::Value {
+    serde_json::Value::Array(Vec::from(fields))
+}
+
+/// A field of a typed error out of what came. A missing one is null, so that an optional field may be added later.
+pub fn restore_field<T: DeserializeOwned>(
+    error: &Error,
+    index: impl serde_json::value::Index,
+) -> Option<T> {
+    let null = serde_json::Value::Null;
+    T::deserialize(error.details().get(index).unwrap_or(&null)).ok()
+}

@@ -24,4 +24,6 @@ pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::spec::WriteMode;
 
-pub use nats_service_macros::nats_service;
+pub use nats_service_macros::{
+    ServiceError, endpoint, kv_evict, kv_store, message, nats_service, object_evict, object_store,
+};

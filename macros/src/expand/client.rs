@@ -1,6 +1,6 @@
 //! `..Client`: the methods of the trait, as calls.
 
-use super::names::{Names, is_unit, with_lifetime};
+use super::names::{Names, ends, is_unit, moved, with_lifetime};
 use crate::model::{Arg, Method};
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -132,7 +132,11 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         several => {
             let args = names.args(method);
             let fields = several.iter().map(|arg| &arg.ident);
-            (quote!(&#args { #(#fields: #values),* }), quote!(_))
+            // An error about a type underlines the arguments.
+            let (first, last) = ends(method);
+            let open = moved(quote!(&#args), first);
+            let fields = moved(quote!({ #(#fields: #values),* }), last);
+            (quote!(#open #fields), quote!(_))
         }
     };
     quote! {

@@ -1,6 +1,6 @@
 //! The constants of the contract, and a hidden type for each method that carries them.
 
-use super::names::{self, Names, located};
+use super::names::{self, Names, located, moved};
 use crate::model::{
     Action, Codec, From, Kind, Method, Output, Provision, SettingValue, Source, Storage, Store,
     Write,
@@ -309,7 +309,9 @@ fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
         1 => quote!(#(#types)*),
         _ => {
             let args = names.args(method);
-            quote!(#args<#(#types),*>)
+            let (first, last) = names::ends(method);
+            let (args, end) = (moved(quote!(#args), first), quote_spanned!(last=> >));
+            quote!(#args<#(#types),* #end)
         }
     };
     let arguments = match &method.args[..] {
@@ -378,7 +380,7 @@ fn fill(method: &Method, response: bool) -> (TokenStream, TokenStream) {
             let fields: Vec<_> = capture
                 .fields
                 .iter()
-                .map(|field| names::member(field, span))
+                .map(|field| names::member(field, key.span))
                 .collect();
             let line = match capture.from {
                 From::Response if response => {
@@ -449,15 +451,14 @@ fn same_answers(names: &Names<'_>) -> TokenStream {
     let methods: Vec<&Method> = names.service.methods().collect();
     let checks = names.service.same_answers.iter().map(|same| {
         let (first, second) = (same.first, same.second);
-        let (a, b) = (
-            names.outcome(methods[first.0]).0,
-            names.outcome(methods[second.0]).0,
-        );
-        let at = |span: Span, one: &TokenStream, other: &TokenStream| {
+        let answer = |method: usize, span: Span| moved(names.outcome(methods[method]).0, span);
+        let at = |span: Span, one: usize, other: usize| {
+            let (one, other) = (answer(one, span), answer(other, span));
             let span = located(span);
             quote_spanned!(span=> #private::assert_same_answer::<#one, #other>();)
         };
-        let (left, right) = (at(first.1, &a, &b), at(second.1, &b, &a));
+        let left = at(first.1, first.0, second.0);
+        let right = at(second.1, second.0, first.0);
         quote!(#left #right)
     });
     quote!(const _: () = { #(#checks)* };)

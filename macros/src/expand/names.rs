@@ -1,7 +1,7 @@
 //! The names of what is generated, and the types that several parts of it mention.
 
 use crate::model::{Kind, Method, Output, Service};
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 use syn::visit_mut::VisitMut;
@@ -103,17 +103,45 @@ impl<'a> Names<'a> {
 
 /// A projection that an error underlines as the type it is made from, from its first token to its last.
 fn spanned_at(ty: &Type, pick: &TokenStream, outcome: &TokenStream, name: &str) -> TokenStream {
-    let tokens: Vec<_> = quote!(#ty).into_iter().collect();
-    let here = |span: Span| span.resolved_at(Span::call_site());
-    let first = tokens
-        .first()
-        .map_or_else(Span::call_site, |token| here(token.span()));
-    let last = tokens
-        .last()
-        .map_or_else(Span::call_site, |token| here(token.span()));
+    let (first, last) = ends_of(ty);
     let open = quote::quote_spanned!(first=> <);
     let name = Ident::new(name, last);
     quote!(#open #pick as #outcome>::#name)
+}
+
+/// Where a type begins and ends.
+fn ends_of(ty: &Type) -> (Span, Span) {
+    let tokens: Vec<_> = quote!(#ty).into_iter().collect();
+    let first = tokens
+        .first()
+        .map_or_else(Span::call_site, |token| token.span());
+    let last = tokens
+        .last()
+        .map_or_else(Span::call_site, |token| token.span());
+    (located(first), located(last))
+}
+
+/// Where the types of a method's arguments begin and end.
+pub(super) fn ends(method: &Method) -> (Span, Span) {
+    match &method.args[..] {
+        [first, .., last] => (ends_of(&first.ty).0, ends_of(&last.ty).1),
+        [one] => ends_of(&one.ty),
+        [] => (Span::call_site(), Span::call_site()),
+    }
+}
+
+/// The same tokens, meaning what they mean, in another place.
+pub(super) fn moved(tokens: TokenStream, place: Span) -> TokenStream {
+    let moved = tokens.into_iter().map(|mut token| {
+        let span = place.resolved_at(token.span());
+        if let TokenTree::Group(group) = &token {
+            let inner = Group::new(group.delimiter(), moved(group.stream(), place));
+            token = TokenTree::Group(inner);
+        }
+        token.set_span(span);
+        token
+    });
+    moved.collect()
 }
 
 pub(super) fn is_unit(ty: &Type) -> bool {

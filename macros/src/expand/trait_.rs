@@ -1,4 +1,7 @@
 //! The trait itself, without our attributes and with futures that can be sent between threads.
+//!
+//! It has no `#[diagnostic::on_unimplemented]`: under `#![no_implicit_prelude]` the name `diagnostic` leads nowhere, and what
+//! the compiler says of a missing implementation by itself is clear.
 
 use super::names::Names;
 use crate::model::{Item, Method};
@@ -27,13 +30,8 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     } else {
         quote!()
     };
-    let message = format!("`{{Self}}` does not implement the service `{ident}`");
-    let label = format!("`{ident}` is not implemented for it");
-    let note =
-        format!("write `impl {ident} for {{Self}} {{ .. }}`, with an `async fn` for each endpoint");
     quote! {
         #(#attrs)*
-        #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note)]
         #vis trait #ident #generics: ::core::marker::Send + ::core::marker::Sync + 'static #more #clause {
             #(#items)*
         }

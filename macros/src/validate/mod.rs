@@ -8,7 +8,7 @@ mod method;
 mod service;
 mod store;
 
-pub(crate) use service::{crate_of, path_text};
+pub(crate) use service::{crate_of, default_crate, path_text};
 
 use crate::diag::Errors;
 use crate::model::{Item, Service};
