@@ -43,18 +43,27 @@ async fn run() -> Result {
         None => {
             let server = TestServer::start().await?;
             let url = server.url().to_owned();
-            println!("no --nats URL given: a private nats-server {} listens on {url}\n", server.version());
+            println!(
+                "no --nats URL given: a private nats-server {} listens on {url}\n",
+                server.version()
+            );
             (Some(server), url)
         }
     };
-    if arguments.serve { serve(&url).await } else { story::play(&url).await }
+    if arguments.serve {
+        serve(&url).await
+    } else {
+        story::play(&url).await
+    }
 }
 
 /// Starts the service on a connection of its own.
 async fn start(url: &str) -> Result<Running> {
     let nats = async_nats::connect(url).await?;
     let jetstream = jetstream::new(nats.clone());
-    let server = Server::new(nats).with_jetstream(jetstream).serve(ProfilesServer::new(ProfileService));
+    let server = Server::new(nats)
+        .with_jetstream(jetstream)
+        .serve(ProfilesServer::new(ProfileService));
     Ok(server.start().await?)
 }
 
@@ -64,7 +73,10 @@ async fn serve(url: &str) -> Result {
     signal().await?;
     println!("draining");
     let report = running.shutdown(Duration::from_secs(30)).await?;
-    println!("stopped; {} answers were written on the way out", report.written);
+    println!(
+        "stopped; {} answers were written on the way out",
+        report.written
+    );
     Ok(())
 }
 
@@ -80,7 +92,10 @@ async fn signal() -> Result {
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Arguments> {
-    let mut parsed = Arguments { serve: false, nats: None };
+    let mut parsed = Arguments {
+        serve: false,
+        nats: None,
+    };
     let mut arguments = arguments.peekable();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

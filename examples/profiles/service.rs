@@ -1,6 +1,8 @@
 //! The service itself: plain `async fn`s, and nothing of NATS.
 
-use crate::contract::{DeleteProfile, Profile, ProfileError, Profiles, Report, ReportRequest, SaveProfile};
+use crate::contract::{
+    DeleteProfile, Profile, ProfileError, Profiles, Report, ReportRequest, SaveProfile,
+};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const LARGEST_REPORT: usize = 256 << 20;
@@ -14,20 +16,31 @@ impl Profiles for ProfileService {
         if !email.contains('@') {
             return Err(ProfileError::InvalidEmail { email });
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Profile { id, name, email, saved_at: since.as_secs() })
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(Profile {
+            id,
+            name,
+            email,
+            saved_at: since.as_secs(),
+        })
     }
 
     async fn generate_report(&self, request: ReportRequest) -> Result<Report, ProfileError> {
         let ReportRequest { id, bytes } = request;
         if bytes > LARGEST_REPORT {
-            return Err(ProfileError::ReportTooLarge { most: LARGEST_REPORT });
+            return Err(ProfileError::ReportTooLarge {
+                most: LARGEST_REPORT,
+            });
         }
         let mut text = String::with_capacity(bytes + 80);
         let mut line = 0_u64;
         while text.len() < bytes {
             line += 1;
-            text.push_str(&format!("{line:>8}  what there is to say of {id}, line by line\n"));
+            text.push_str(&format!(
+                "{line:>8}  what there is to say of {id}, line by line\n"
+            ));
         }
         text.truncate(bytes);
         Ok(Report { id, text })
