@@ -178,6 +178,7 @@ fn stream(js: Context, bucket: &str) -> Stream {
 }
 
 /// Stores bytes that are encoded already: for the runtime, and the answers of its handlers.
+#[allow(dead_code, reason = "the service's runtime calls it")]
 pub(crate) async fn upload(
     js: &Context,
     bucket: &str,
@@ -191,6 +192,7 @@ pub(crate) async fn upload(
 }
 
 /// Fetches an object by its name and digest: its bytes, and the `Content-Type` that it was stored with.
+#[allow(dead_code, reason = "the client's runtime calls it")]
 pub(crate) async fn download(
     js: &Context,
     bucket: &str,
@@ -218,4 +220,38 @@ fn content_type_headers(content_type: &str) -> HeaderMap {
         headers.insert(crate::wire::header::CONTENT_TYPE, value);
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nats_service_testkit::TestServer;
+
+    #[tokio::test]
+    async fn an_answer_is_fetched_by_its_digest_and_by_no_other() {
+        let server = TestServer::start().await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let js = async_nats::jetstream::new(client);
+        let config = async_nats::jetstream::object_store::Config {
+            bucket: "o".to_owned(),
+            ..Default::default()
+        };
+        js.create_object_store(config).await.unwrap();
+        let first = upload(&js, "o", "a", "text/plain", "first".into()).await;
+        let first = first.unwrap().digest.unwrap();
+        let (bytes, content_type) = download(&js, "o", "a", &first).await.unwrap();
+        assert_eq!(
+            (&bytes[..], content_type.as_deref()),
+            (&b"first"[..], Some("text/plain"))
+        );
+        upload(&js, "o", "a", "bad\r\ntype", "second".into())
+            .await
+            .unwrap();
+        for name in ["a", "b"] {
+            match download(&js, "o", name, &first).await {
+                Err(StoreError::ObjectChanged { name: told }) => assert_eq!(told, name),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }
