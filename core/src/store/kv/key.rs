@@ -156,7 +156,6 @@ impl<T> KvKey<T> {
     }
 
     /// Watches this key: await it, after setting what it is to bring.
-    #[must_use]
     pub fn watch(&self) -> WatchBuilder<T> {
         WatchBuilder::new(self.store.clone(), Ok(vec![self.key.clone()]))
     }

@@ -212,13 +212,11 @@ impl<T> KvStore<T> {
     }
 
     /// Watches all keys: await it, after setting what it is to bring.
-    #[must_use]
     pub fn watch(&self) -> WatchBuilder<T> {
         self.all().watch()
     }
 
     /// Watches these keys, given whole; a key that is none is an error when the watch is awaited, and so is an empty list.
-    #[must_use]
     pub fn watch_many<K: Into<String>>(
         &self,
         keys: impl IntoIterator<Item = K>,

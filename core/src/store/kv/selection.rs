@@ -71,7 +71,6 @@ impl<T> KvSelection<T> {
     }
 
     /// Watches these keys: await it, after setting what it is to bring.
-    #[must_use]
     pub fn watch(&self) -> WatchBuilder<T> {
         WatchBuilder::new(self.store.clone(), Ok(vec![self.filter.clone()]))
     }

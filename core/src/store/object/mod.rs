@@ -229,3 +229,37 @@ fn content_type_headers(content_type: &str) -> HeaderMap {
 pub(crate) fn digest(bytes: &[u8]) -> String {
     upload::digest_of(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nats_service_testkit::TestServer;
+
+    #[tokio::test]
+    async fn an_answer_is_fetched_by_its_digest_and_by_no_other() {
+        let server = TestServer::start().await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let js = async_nats::jetstream::new(client);
+        let config = async_nats::jetstream::object_store::Config {
+            bucket: "o".to_owned(),
+            ..Default::default()
+        };
+        js.create_object_store(config).await.unwrap();
+        let first = upload(&js, "o", "a", "text/plain", "first".into()).await;
+        let first = first.unwrap().digest.unwrap();
+        let (bytes, content_type) = download(&js, "o", "a", &first).await.unwrap();
+        assert_eq!(
+            (&bytes[..], content_type.as_deref()),
+            (&b"first"[..], Some("text/plain"))
+        );
+        upload(&js, "o", "a", "bad\r\ntype", "second".into())
+            .await
+            .unwrap();
+        for name in ["a", "b"] {
+            match download(&js, "o", name, &first).await {
+                Err(StoreError::ObjectChanged { name: told }) => assert_eq!(told, name),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -152,6 +152,8 @@ impl fmt::Debug for ObjectWatch {
 /// What a watch of objects brings.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+// One at a time, and nearly always the large one: a box would only be an allocation more.
+#[allow(clippy::large_enum_variant)]
 pub enum ObjectEvent {
     /// An object was stored, or deleted: see [`ObjectInfo::deleted`].
     Changed(ObjectInfo),
