@@ -12,7 +12,6 @@ mod contender;
 mod load;
 mod process;
 mod report;
-mod server;
 mod work;
 
 use args::Args;

@@ -1,5 +1,6 @@
 //! What a service of fifty methods costs to compile, beyond one of a single method: two crates are generated, their
-//! dependencies built once, and then each is touched and built again, debug, in turns.
+//! dependencies built once, and then each is edited and built again, debug, in turns: once without and once with what rustc
+//! keeps from the last time.
 //!
 //! Both crates hold the same hundred types with serde's derives, which is not our cost. A third crate does the same fifty
 //! methods by hand, in one `match`: what decoding and encoding fifty types costs whoever does it.
@@ -9,9 +10,9 @@ use crate::Result;
 use crate::contender::Contender;
 use crate::report::Goal;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 const METHODS: usize = 50;
@@ -38,91 +39,111 @@ const ONE: Kind = Kind::Service { methods: 1 };
 const MANY_BY_HAND: Kind = Kind::ByHand { methods: METHODS };
 const ONE_BY_HAND: Kind = Kind::ByHand { methods: 1 };
 
+/// How rustc goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mode {
+    /// Everything anew, as on a build machine: what the methods cost.
+    Whole,
+    /// What an edit does not touch is reused, as on a desk: what of that a user waits for.
+    Incremental,
+}
+
+impl Mode {
+    fn switch(self) -> &'static str {
+        match self {
+            Self::Whole => "0",
+            Self::Incremental => "1",
+        }
+    }
+}
+
 pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
     let folder = target().join("bench-compile");
     let mut kinds = vec![MANY_BY_HAND, ONE_BY_HAND];
     if Contender::Ours.is_built() {
         kinds.extend([MANY, ONE]);
     }
-    for kind in &kinds {
-        progress(format_args!("compile: preparing {}", kind.name()));
-        generate(&folder, *kind)?;
-        build(&folder, *kind).await?;
-    }
     let mut samples = Samples::new();
-    for round in 1..=plan.rounds {
-        for kind in &kinds {
-            progress(format_args!("compile: round {round}, {}", kind.name()));
-            touch(&main_file(&folder, *kind))?;
-            let took = build(&folder, *kind).await?;
-            samples.add(*kind, SECONDS, took.as_secs_f64());
+    // The round of number nought builds the dependencies, and is not counted.
+    for round in 0..=plan.rounds {
+        for mode in [Mode::Whole, Mode::Incremental] {
+            for kind in &kinds {
+                progress(format_args!(
+                    "compile: round {round}, {} {mode:?}",
+                    kind.name()
+                ));
+                generate(&folder, *kind, round)?;
+                let took = build(&folder, *kind, mode).await?;
+                if round > 0 {
+                    samples.add((*kind, mode), SECONDS, took.as_secs_f64());
+                }
+            }
         }
     }
-    let seconds = |kind| samples.figure(kind, SECONDS);
-    Ok(vec![
-        Row::new(
-            format!("debug rebuild, service of {METHODS} methods / of 1, less is better"),
-            "s",
-            seconds(MANY),
-            seconds(ONE),
+    let row = |what: String, ours, theirs, mode, goal| {
+        let figures = (
+            samples.figure((ours, mode), SECONDS),
+            samples.figure((theirs, mode), SECONDS),
+        );
+        Row::new(what, "s", figures.0, figures.1, goal)
+    };
+    let mut rows = Vec::new();
+    for (mode, what, goal) in [
+        (Mode::Whole, "debug build", Goal::ExcessAtMost(2.0)),
+        (
+            Mode::Incremental,
+            "debug build after an edit",
             Goal::ExcessAtMost(2.0),
         ),
-        Row::new(
-            format!("(not ours, for comparison) {METHODS} methods by hand / 1 by hand"),
-            "s",
-            seconds(MANY_BY_HAND),
-            seconds(ONE_BY_HAND),
-            Goal::None,
-        ),
-        Row::new(
-            format!(
-                "debug rebuild, service of {METHODS} methods / as many by hand, less is better"
-            ),
-            "s",
-            seconds(MANY),
-            seconds(MANY_BY_HAND),
-            Goal::None,
-        ),
-    ])
+    ] {
+        let against_one = format!("{what}: service of {METHODS} methods / of 1, less is better");
+        let against_hand =
+            format!("{what}: service of {METHODS} / as many by hand, less is better");
+        let by_hand = format!("(not ours, for comparison) {what}: {METHODS} by hand / 1 by hand");
+        rows.extend([
+            row(against_one, MANY, ONE, mode, goal),
+            row(against_hand, MANY, MANY_BY_HAND, mode, Goal::None),
+            row(by_hand, MANY_BY_HAND, ONE_BY_HAND, mode, Goal::None),
+        ]);
+    }
+    Ok(rows)
 }
 
-fn main_file(folder: &Path, kind: Kind) -> PathBuf {
-    folder.join(kind.name()).join("src/main.rs")
-}
-
-fn generate(folder: &Path, kind: Kind) -> Result<()> {
-    let source = main_file(folder, kind);
+/// Writes the package; `edit` makes its text another than the last one.
+fn generate(folder: &Path, kind: Kind, edit: usize) -> Result<()> {
     let package = folder.join(kind.name());
     std::fs::create_dir_all(package.join("src"))?;
-    std::fs::write(source, program(kind)?)?;
+    std::fs::write(package.join("src/main.rs"), program(kind, edit)?)?;
     std::fs::write(package.join("Cargo.toml"), manifest(kind)?)?;
-    // The versions of the workspace, so that nothing is asked of a registry.
-    std::fs::copy(workspace().join("Cargo.lock"), package.join("Cargo.lock"))?;
+    let lock = package.join("Cargo.lock");
+    if edit == 0 {
+        // The versions of the workspace, so that nothing is asked of a registry.
+        std::fs::copy(workspace().join("Cargo.lock"), lock)?;
+    }
     Ok(())
 }
 
 /// Builds one package, and says how long it took.
-async fn build(folder: &Path, kind: Kind) -> Result<Duration> {
+async fn build(folder: &Path, kind: Kind, mode: Mode) -> Result<Duration> {
     let started = Instant::now();
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--quiet", "--offline"])
         .current_dir(folder.join(kind.name()))
-        // One folder for all, so that the dependencies are built once.
-        .env("CARGO_TARGET_DIR", folder.join("target"))
+        // One folder for all packages, so that the dependencies are built once.
+        .env(
+            "CARGO_TARGET_DIR",
+            folder.join(format!("target-{mode:?}").to_lowercase()),
+        )
+        .env("CARGO_INCREMENTAL", mode.switch())
         .stdin(Stdio::null())
         .kill_on_drop(true)
-        .status()
+        .output()
         .await?;
-    if !built.success() {
-        return Err(format!("{} does not build", kind.name()).into());
+    if !built.status.success() {
+        let said = String::from_utf8_lossy(&built.stderr);
+        return Err(format!("{} does not build:\n{said}", kind.name()).into());
     }
     Ok(started.elapsed())
-}
-
-/// As if an editor had saved it.
-fn touch(file: &Path) -> Result<()> {
-    let file = std::fs::File::options().write(true).open(file)?;
-    Ok(file.set_modified(SystemTime::now())?)
 }
 
 fn manifest(kind: Kind) -> Result<String> {
@@ -155,7 +176,7 @@ fn manifest(kind: Kind) -> Result<String> {
 }
 
 /// The program: the types, and the methods over them.
-fn program(kind: Kind) -> Result<String> {
+fn program(kind: Kind, edit: usize) -> Result<String> {
     let mut text = String::from("#![allow(dead_code)]\nuse serde::{Deserialize, Serialize};\n\n");
     for at in 0..METHODS {
         writeln!(
@@ -170,7 +191,9 @@ fn program(kind: Kind) -> Result<String> {
         Kind::Service { methods } => service(&mut text, methods)?,
         Kind::ByHand { methods } => by_hand(&mut text, methods)?,
     }
-    Ok(text)
+    // In one handler.
+    let edited = format!("age: request.age + {edit},");
+    Ok(text.replacen("age: request.age,", &edited, 1))
 }
 
 const BODY: &str = "{ id: request.id, name: request.name, age: request.age, found: None }";
@@ -246,7 +269,10 @@ mod tests {
 
     #[test]
     fn the_two_programs_differ_in_their_methods_alone() {
-        let (many, one) = (program(MANY).expect("text"), program(ONE).expect("text"));
+        let (many, one) = (
+            program(MANY, 0).expect("text"),
+            program(ONE, 0).expect("text"),
+        );
         assert_eq!(many.matches("pub struct Request").count(), METHODS);
         assert_eq!(one.matches("pub struct Request").count(), METHODS);
         // In the trait, and in its implementation.

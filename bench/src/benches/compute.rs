@@ -5,7 +5,7 @@ use super::{CPU, ERRORS, P99, Plan, RATE, Row, Samples, progress};
 use crate::contender::{Contender, Workload};
 use crate::process::{Sending, Service};
 use crate::report::Goal;
-use crate::server::TestServer;
+use nats_service_testkit::TestServer;
 use crate::{Result, work};
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::contender::{Contender, Workload};
 use crate::process::{Sending, Service};
 use crate::report::Goal;
-use crate::server::TestServer;
+use nats_service_testkit::TestServer;
 
 const CONTENDERS: [Contender; 3] = [Contender::Ours, Contender::Bare, Contender::ServiceModule];
 const IN_FLIGHT: [usize; 3] = [1, 64, 256];

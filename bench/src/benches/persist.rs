@@ -9,7 +9,7 @@ use crate::Result;
 use crate::contender::{BUCKET, Contender, Workload};
 use crate::process::{Measured, Sending, Service};
 use crate::report::Goal;
-use crate::server::TestServer;
+use nats_service_testkit::TestServer;
 use std::time::{Duration, Instant};
 
 /// How long the bucket may stand still before what is missing counts as lost.

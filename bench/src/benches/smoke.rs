@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::contender::{Contender, Workload};
 use crate::process::{End, Load, Sending, Service};
-use crate::server::TestServer;
+use nats_service_testkit::TestServer;
 use std::time::Duration;
 
 pub(super) async fn run() -> Result<()> {

@@ -117,7 +117,8 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let outcome = Outcome {
         requests: measured.sent,
         seconds,
-        rate: measured.proper as f64 / seconds,
+        // When nothing was answered, no time has passed either.
+        rate: measured.proper as f64 / seconds.max(f64::MIN_POSITIVE),
         p50_us: measured.micros(0.5),
         p99_us: measured.micros(0.99),
         errors: (warm.sent - warm.proper) + (measured.sent - measured.proper),
