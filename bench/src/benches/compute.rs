@@ -5,8 +5,8 @@ use super::{CPU, ERRORS, P99, Plan, RATE, Row, Samples, progress};
 use crate::contender::{Contender, Workload};
 use crate::process::{Sending, Service};
 use crate::report::Goal;
-use nats_service_testkit::TestServer;
 use crate::{Result, work};
+use nats_service_testkit::TestServer;
 use std::time::Duration;
 
 const CONTENDERS: [Contender; 4] = [
