@@ -1,7 +1,7 @@
 //! Side-by-side measurements: our services against what a user would write or pick instead.
 //!
 //! `cargo run --release -p bench -- list` names the benches, `-- <name>` runs one, `-- all` runs every one; `--rounds N` and
-//! `--seconds S` make a quick run. A table is printed, and `target/bench/<name>.json` written.
+//! `--seconds S` make a quick run, and `--ours bare` shows what the machine's noise alone makes of the rows. A table is printed, and `target/bench/<name>.json` written.
 //!
 //! Every contender, the server and the load generator are processes of their own: this binary starts itself again as `serve`
 //! or `load`. Nothing here fails because something was slow; a goal that is missed is a row that says so.

@@ -130,6 +130,8 @@ impl Row {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) bench: &'static str,
+    /// Who played our part: `ours`, or a stand-in.
+    pub(crate) ours: &'static str,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) cores: usize,
@@ -160,8 +162,9 @@ impl Report {
         let width = |column: usize| lines.iter().map(|line| line[column].len()).max();
         let widths: [usize; 7] = std::array::from_fn(|column| width(column).unwrap_or(0));
         let mut table = format!(
-            "\n{}: {} rounds, {} s each, {} cores, {}, load before {}\n",
+            "\n{} (ours: {}): {} rounds, {} s each, {} cores, {}, load before {}\n",
             self.bench,
+            self.ours,
             self.rounds,
             self.seconds,
             self.cores,
@@ -245,6 +248,7 @@ mod tests {
     fn the_file_holds_what_the_table_shows() {
         let report = Report {
             bench: "example",
+            ours: "ours",
             rounds: 5,
             seconds: 1.0,
             cores: 2,

@@ -22,10 +22,10 @@ pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
     let steps = work::calibrate(HANDLER);
     let mut samples = Samples::new();
     for round in 1..=plan.rounds {
-        for contender in CONTENDERS.into_iter().filter(|it| it.is_built()) {
+        for (contender, player) in plan.cast(&CONTENDERS) {
             progress(format_args!("compute: round {round}, {}", contender.name()));
             let server = TestServer::start().await?;
-            let service = Service::start(server.url(), contender, Workload::Compute, steps).await?;
+            let service = Service::start(server.url(), player, Workload::Compute, steps).await?;
             let measured = service
                 .measure(&plan.load(Sending::InFlight(IN_FLIGHT)))
                 .await?;

@@ -16,10 +16,10 @@ const P99_TOLERANCE: f64 = 1.05;
 pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
     let mut samples = Samples::new();
     for round in 1..=plan.rounds {
-        for contender in CONTENDERS.into_iter().filter(|it| it.is_built()) {
+        for (contender, player) in plan.cast(&CONTENDERS) {
             progress(format_args!("echo: round {round}, {}", contender.name()));
             let server = TestServer::start().await?;
-            let service = Service::start(server.url(), contender, Workload::Echo, 0).await?;
+            let service = Service::start(server.url(), player, Workload::Echo, 0).await?;
             for in_flight in IN_FLIGHT {
                 let load = plan.load(Sending::InFlight(in_flight));
                 let measured = service.measure(&load).await?;

@@ -9,10 +9,11 @@ mod smoke;
 
 use crate::Result;
 use crate::args::Args;
+use crate::contender::Contender;
 use crate::process::{End, Load, Measured, Sending};
 use crate::report::{Figure, Report, Row};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Each with what it measures.
@@ -31,12 +32,22 @@ const NAMES: [(&str, &str); 4] = [
 
 /// How much to measure.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) rounds: usize,
-    pub(crate) seconds: f64,
+struct Plan {
+    rounds: usize,
+    seconds: f64,
+    /// Who plays our part. Another contender against itself shows how far two medians of one program lie apart here, and so
+    /// what a difference means.
+    ours: Contender,
 }
 
 impl Plan {
+    /// Those of them that this binary holds, each with who plays its part.
+    fn cast(self, contenders: &[Contender]) -> Vec<(Contender, Contender)> {
+        let player = |it| if it == Contender::Ours { self.ours } else { it };
+        let cast = contenders.iter().map(|it| (*it, player(*it)));
+        cast.filter(|(_, player)| player.is_built()).collect()
+    }
+
     fn load(&self, sending: Sending) -> Load {
         Load {
             sending,
@@ -50,6 +61,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     let plan = Plan {
         rounds: args.optional("rounds")?.unwrap_or(5),
         seconds: args.optional("seconds")?.unwrap_or(3.0),
+        ours: args.optional("ours")?.unwrap_or(Contender::Ours),
     };
     if plan.rounds == 0 || !plan.seconds.is_finite() || plan.seconds <= 0.0 {
         return Err("there is nothing to measure in that".into());
@@ -84,6 +96,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
     };
     let report = Report {
         bench: name,
+        ours: plan.ours.name(),
         rounds: plan.rounds,
         seconds: plan.seconds,
         cores: std::thread::available_parallelism()?.get(),
@@ -110,7 +123,8 @@ fn target() -> PathBuf {
 }
 
 fn workspace() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
 }
 
 /// Runnable threads, on average over the last minute.

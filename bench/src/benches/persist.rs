@@ -22,11 +22,11 @@ const ANSWERED: &str = "answered";
 type Who = (Contender, Workload);
 
 pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
-    let contenders = || CONTENDERS.into_iter().filter(|it| it.is_built());
+    let cast = plan.cast(&CONTENDERS);
     let mut samples = Samples::new();
     for round in 1..=plan.rounds {
-        for contender in contenders() {
-            let saturating = saturate(plan, contender).await?;
+        for (contender, player) in cast.iter().copied() {
+            let saturating = saturate(plan, player).await?;
             progress(format_args!(
                 "persist: round {round}, {} saturates at {saturating:.0}/s",
                 contender.name()
@@ -35,18 +35,18 @@ pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
         }
     }
     // One rate for everybody, or else the two ways of keeping could not be compared.
-    let first = contenders().next().ok_or("nobody to measure")?;
+    let (first, _) = *cast.first().ok_or("nobody to measure")?;
     let saturating = samples.figure((first, Workload::Persist), "saturating");
     let rate = (saturating.map_or(0.0, |figure| figure.median) / 2.0).round();
     for round in 1..=plan.rounds {
-        for contender in contenders() {
+        for (contender, player) in cast.iter().copied() {
             for workload in [Workload::Echo, Workload::Persist] {
                 progress(format_args!(
                     "persist: round {round}, {} {}, {rate}/s",
                     contender.name(),
                     workload.name()
                 ));
-                one(plan, (contender, workload), rate, &mut samples).await?;
+                one(plan, (contender, workload), player, rate, &mut samples).await?;
             }
         }
     }
@@ -60,10 +60,10 @@ pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
         samples.figure((Contender::Bare, Workload::Persist), "saturating"),
         Goal::None,
     )];
-    for contender in contenders() {
+    for (contender, _) in cast {
         rows.extend(compare(&samples, contender, rate));
     }
-    if Contender::Ours.is_built() {
+    if first == Contender::Ours {
         let by_hand = (Contender::Bare, Workload::Persist);
         let ours = (Contender::Ours, Workload::Persist);
         for (what, metric) in [("p50", P50), ("p99", P99), ("CPU per request", CPU)] {
@@ -127,9 +127,15 @@ async fn saturate(plan: Plan, contender: Contender) -> Result<f64> {
     Ok(outcome.answered() as f64 / (last - started).as_secs_f64())
 }
 
-async fn one(plan: Plan, who: Who, rate: f64, samples: &mut Samples<Who>) -> Result<()> {
+async fn one(
+    plan: Plan,
+    who: Who,
+    player: Contender,
+    rate: f64,
+    samples: &mut Samples<Who>,
+) -> Result<()> {
     let server = TestServer::start().await?;
-    let service = Service::start(server.url(), who.0, who.1, 0).await?;
+    let service = Service::start(server.url(), player, who.1, 0).await?;
     let load = plan.load(Sending::Rate(rate));
     let measured: Measured = service.measure(&load).await?;
     samples.add_measured(who, &measured);
