@@ -73,7 +73,8 @@ mod built {
         ready(&job.nats, &subject).await?;
         // The parent ends this process; until then it serves.
         std::future::pending::<()>().await;
-        Ok(running.shutdown(Duration::from_secs(10)).await?)
+        running.shutdown(Duration::from_secs(10)).await?;
+        Ok(())
     }
 
     /// Asks discovery where the method listens, so that nothing here repeats the rule by which subjects are made.
