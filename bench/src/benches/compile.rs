@@ -59,10 +59,7 @@ impl Mode {
 
 pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
     let folder = target().join("bench-compile");
-    let mut kinds = vec![MANY_BY_HAND, ONE_BY_HAND];
-    if Contender::Ours.is_built() {
-        kinds.extend([MANY, ONE]);
-    }
+    let kinds = [MANY_BY_HAND, ONE_BY_HAND, MANY, ONE];
     let mut samples = Samples::new();
     // The round of number nought builds the dependencies, and is not counted.
     for round in 0..=plan.rounds {

@@ -45,7 +45,7 @@ impl Plan {
     fn cast(self, contenders: &[Contender]) -> Vec<(Contender, Contender)> {
         let player = |it| if it == Contender::Ours { self.ours } else { it };
         let cast = contenders.iter().map(|it| (*it, player(*it)));
-        cast.filter(|(_, player)| player.is_built()).collect()
+        cast.collect()
     }
 
     fn load(&self, sending: Sending) -> Load {

@@ -33,11 +33,6 @@ impl Contender {
             Self::ServiceModule => "service-module",
         }
     }
-
-    /// Whether this binary holds it.
-    pub(crate) fn is_built(self) -> bool {
-        self != Self::Ours || ours::BUILT
-    }
 }
 
 /// What the handler does.
