@@ -13,12 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// How often the connection's state is looked at while something is pending: the client tells of a reconnection only
 /// whoever asks.
 const WATCH: Duration = Duration::from_millis(50);
+/// The least time between two rounds while nobody waits for either. A round takes what has come since the last one and sends
+/// it in one go, which costs a fraction of as many rounds of one write each, for this process and for the server; and what
+/// it saves, calls have.
+const PACE: Duration = Duration::from_millis(1);
 /// So many writes are taken from the handles at a time.
 const BATCH: usize = 512;
 
@@ -61,6 +65,10 @@ pub(super) struct Actor<T> {
     /// How often the client has connected: the number of the connection.
     epoch: u64,
     connected: bool,
+    /// Told when a message comes that must not wait for the next round.
+    urgent: Arc<Notify>,
+    /// Writes with somebody waiting for them.
+    awaited: usize,
     open: bool,
     draining: Option<Draining>,
     events: Vec<Event<Job>>,
@@ -80,6 +88,7 @@ impl<T: Transport> Actor<T> {
         client: Client,
         transport: T,
         limits: Limits,
+        urgent: Arc<Notify>,
     ) -> Self {
         // Every process, and every writer, its own jitter.
         let seed = RandomState::new().hash_one(0);
@@ -95,6 +104,8 @@ impl<T: Transport> Actor<T> {
             queue: Queue::new(limits, seed, Instant::now()),
             epoch,
             connected: true,
+            urgent,
+            awaited: 0,
             open: true,
             draining: None,
             events: Vec::new(),
@@ -118,6 +129,12 @@ impl<T: Transport> Actor<T> {
             }
             if self.draining.as_ref().is_some_and(|d| now >= d.deadline) {
                 break;
+            }
+            if self.may_pause() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(now + PACE) => {}
+                    () = self.urgent.notified() => {}
+                }
             }
             let wakeup = self.wakeup(now);
             // Waking early costs nothing, and setting a timer does: it is moved when it is too late, or spent.
@@ -150,6 +167,7 @@ impl<T: Transport> Actor<T> {
                 let key = job.write.key.clone();
                 let bytes = job.write.size();
                 let terms = Terms { bytes, deadline };
+                self.awaited += usize::from(job.awaited);
                 // What is superseded has ended well: its room is free, and nobody waits for it.
                 drop(self.queue.push(job, &key, terms, now));
             }
@@ -194,6 +212,7 @@ impl<T: Transport> Actor<T> {
                 let Some(job) = self.queue.written(token) else {
                     return;
                 };
+                self.awaited -= usize::from(job.awaited);
                 self.shared.written.fetch_add(1, Relaxed);
                 if let Some(waiter) = job.waiter {
                     // A caller that has gone away needs no answer.
@@ -228,10 +247,18 @@ impl<T: Transport> Actor<T> {
         }
     }
 
-    fn end(&self, ended: Ended<Job>) -> Option<FailedWrite> {
+    fn end(&mut self, ended: Ended<Job>) -> Option<FailedWrite> {
+        self.awaited -= usize::from(ended.job.awaited);
         let error = Fault::into_error(ended.fault, ended.in_doubt);
         let hook = self.hook.as_ref();
         super::end_unwritten(&self.shared, hook, ended.job, error, ended.attempts)
+    }
+
+    /// Whether what comes next can wait a moment: everything that may be sent has been, and nobody waits for what comes
+    /// of it.
+    fn may_pause(&self) -> bool {
+        let all_sent = self.queue.in_flight() > 0 && self.queue.len() == self.queue.in_flight();
+        all_sent && self.awaited == 0 && self.connected && self.draining.is_none()
     }
 
     fn wakeup(&self, now: Instant) -> Option<Instant> {

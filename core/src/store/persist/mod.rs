@@ -41,7 +41,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 /// What is to be stored.
@@ -213,6 +213,7 @@ impl Writers {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     messages: mpsc::UnboundedSender<Message>,
+    urgent: Arc<Notify>,
     hook: Option<FailureHook>,
 }
 
@@ -239,6 +240,7 @@ impl Writer {
         ));
         let (messages, inbox) = mpsc::unbounded_channel();
         let queue = transport.limits(limits, bucket.keeps_only_the_last());
+        let urgent = Arc::new(Notify::new());
         let actor = Actor::new(
             shared.clone(),
             set.hook.clone(),
@@ -246,11 +248,13 @@ impl Writer {
             set.js.client(),
             transport,
             queue,
+            urgent.clone(),
         );
         tokio::spawn(actor.run());
         Self {
             shared,
             messages,
+            urgent,
             hook: set.hook.clone(),
         }
     }
@@ -295,16 +299,20 @@ impl Writer {
         debug_assert!(permit.is_of(&self.shared), "a permit of another bucket");
         permit.fill(write.size());
         let (deadline, waiter) = wait.unzip();
+        let awaited = deadline.is_some();
         let job = Job {
             write,
             waiter,
-            awaited: deadline.is_some(),
+            awaited,
             _permit: permit,
         };
         if let Err(mpsc::error::SendError(Message::Write { job, .. })) =
             self.messages.send(Message::Write { job, deadline })
         {
             end_unwritten(&self.shared, self.hook.as_ref(), job, WriteError::Closed, 0);
+        }
+        if awaited {
+            self.urgent.notify_one();
         }
     }
 
@@ -328,6 +336,7 @@ impl Writer {
         {
             return DrainReport::default();
         }
+        self.urgent.notify_one();
         report.await.unwrap_or_default()
     }
 }

@@ -448,6 +448,11 @@ impl<J> Queue<J> {
         self.pending == 0
     }
 
+    /// All that was submitted and has not ended, in flight or not.
+    pub(super) fn len(&self) -> usize {
+        self.pending
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
