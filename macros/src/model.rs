@@ -16,6 +16,7 @@ pub(crate) struct Service {
     /// The path of `nats_service`.
     pub(crate) krate: syn::Path,
     pub(crate) vis: Visibility,
+    pub(crate) trait_token: Token![trait],
     pub(crate) ident: Ident,
     pub(crate) attrs: Vec<Attribute>,
     /// `cfg` of the trait itself is gone before we see it; what is left of use for generated items.
@@ -59,8 +60,6 @@ pub(crate) struct Method {
     pub(crate) sig: Signature,
     pub(crate) body: Option<TokenStream>,
     pub(crate) attrs: Vec<Attribute>,
-    /// Whether the signature is one of an endpoint; otherwise it is emitted as it was written.
-    pub(crate) sound: bool,
     /// The client's method and the stores' accessor.
     pub(crate) public: Ident,
     /// Part of the names of generated types: `SaveProfile`.
@@ -187,6 +186,21 @@ pub(crate) struct SameAnswer {
 }
 
 impl Service {
+    /// The methods, and after an error only those whose generated names are free.
+    pub(crate) fn named(&self, inert: bool) -> Vec<&Method> {
+        let mut named: Vec<&Method> = Vec::new();
+        for method in self.methods() {
+            let taken = crate::validate::RESERVED.contains(&method.public.to_string().as_str())
+                || named
+                    .iter()
+                    .any(|other| other.camel == method.camel && other.cfgs().is_empty());
+            if !inert || !taken {
+                named.push(method);
+            }
+        }
+        named
+    }
+
     pub(crate) fn methods(&self) -> impl Iterator<Item = &Method> {
         self.items.iter().filter_map(|item| match item {
             Item::Endpoint(method) => Some(&**method),

@@ -72,6 +72,9 @@ impl Parse for Opt {
             let equals: Token![=] = input.parse()?;
             let mut tokens = TokenStream::new();
             while !input.is_empty() && !input.peek(Token![,]) {
+                if !tokens.is_empty() && input.peek(Ident::peek_any) && input.peek2(Token![=]) {
+                    return Err(input.error("a comma is missing before this option"));
+                }
                 tokens.extend([input.parse::<TokenTree>()?]);
             }
             if tokens.is_empty() {
@@ -237,7 +240,7 @@ impl Reader<'_> {
         why: &str,
     ) -> Option<Spanned<u64>> {
         let tokens = self.tokens(name, &low.to_string())?;
-        let rule = format!("`{name}` is a number from {low} to {high}{why}");
+        let rule = format!("`{name}` is a number from {low} to {high} ({why})");
         // `-1` is two tokens, and is best answered by the rule.
         if let Ok(Lit::Int(number)) = syn::parse2::<Lit>(tokens.clone()) {
             match number.base10_parse::<u64>() {
@@ -251,7 +254,7 @@ impl Reader<'_> {
                 self.errors.at(
                     &tokens,
                     format!(
-                        "{rule}, without quotes; write `{name} = {}`",
+                        "{rule}; write `{name} = {}`, without quotes",
                         number.clamp(low, high)
                     ),
                 );
@@ -311,8 +314,8 @@ impl Reader<'_> {
         }
         let names: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
         let near = text::nearest(&text.value, &names)
-            .map(|near| format!("; did you mean `\"{near}\"`?"))
-            .unwrap_or_default();
+            .map(|near| format!("; did you mean `\"{near}\"`? It"))
+            .unwrap_or_else(|| "; it".to_owned());
         let lines: Vec<String> = choices
             .iter()
             .map(|(name, _, meaning)| format!("\n  \"{name}\": {meaning}"))
@@ -320,7 +323,7 @@ impl Reader<'_> {
         self.errors.at(
             &text.tokens,
             format!(
-                "`{name}` cannot be `\"{}\"`{near}; it is one of{}",
+                "`{name}` cannot be `\"{}\"`{near} is one of{}",
                 text.value,
                 lines.concat()
             ),

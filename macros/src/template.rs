@@ -177,7 +177,10 @@ fn whole_token<T>(chars: &[char], from: usize, to: usize) -> Result<T, Broken> {
 fn literal(chars: &[char], from: usize, to: usize) -> Result<Token, Broken> {
     let text: String = chars[from..to].iter().collect();
     if let Some(open) = text.chars().position(|c| c == '<' || c == '{') {
-        // The capture's own mistakes first: they are what the reader has to mend anyhow.
+        // Other mistakes first: they are what the reader has to mend anyhow.
+        if open > 0 {
+            literal(chars, from, from + open)?;
+        }
         capture(chars, from + open, to)?;
         return whole_token(chars, from, to);
     }
@@ -205,6 +208,15 @@ fn literal(chars: &[char], from: usize, to: usize) -> Result<Token, Broken> {
                 return broken(
                     format!("`{c}` closes a capture that was never opened; write `<{name}>`"),
                     from,
+                    place + 1,
+                );
+            }
+            c if c.is_whitespace() => {
+                return broken(
+                    format!(
+                        "white space ({c:?}) is not in the alphabet of keys; tokens are joined by dots, `user.<id>`"
+                    ),
+                    place,
                     place + 1,
                 );
             }
@@ -435,7 +447,7 @@ mod tests {
         assert_eq!(place("user.id>"), (5, 8));
         assert_eq!(place("user.<>"), (5, 7));
         assert_eq!(place("user.<id}"), (5, 9));
-        assert_eq!(place("user <id>"), (0, 9));
+        assert_eq!(place("user <id>"), (4, 5));
         assert_eq!(place("us er.<id>"), (2, 3));
         assert_eq!(place("*.<id>"), (0, 1));
         assert_eq!(place("user.>"), (5, 6));

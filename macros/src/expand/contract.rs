@@ -376,11 +376,12 @@ fn fill(method: &Method, response: bool) -> (TokenStream, TokenStream) {
     let mut lines = Vec::new();
     for key in method.stores.iter().filter_map(|store| store.key.as_ref()) {
         for capture in &key.captures {
+            // With the literal's own span the compiler would propose a field's name in place of the whole literal.
             let span = located(key.span);
             let fields: Vec<_> = capture
                 .fields
                 .iter()
-                .map(|field| names::member(field, key.span))
+                .map(|field| names::member(field, span))
                 .collect();
             let line = match capture.from {
                 From::Response if response => {

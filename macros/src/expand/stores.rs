@@ -14,7 +14,8 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     } = names;
     let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
     let kept: Vec<(&Method, usize, &Store)> = service
-        .methods()
+        .named(names.inert)
+        .into_iter()
         .filter(|_| service.generics.params.is_empty())
         .filter_map(|method| method.put().map(|(i, store)| (method, i, store)))
         .collect();

@@ -54,7 +54,7 @@ pub(crate) enum AttrKind {
 }
 
 impl AttrKind {
-    pub(crate) const NAMES: [&'static str; 5] = [
+    pub(crate) const NAMES: &'static [&'static str] = &[
         "endpoint",
         "kv_store",
         "kv_evict",

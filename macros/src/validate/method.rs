@@ -15,11 +15,12 @@ use syn::{FnArg, Ident, Pat, PathArguments, ReceiverKind, ReturnType, Signature,
 const OPTIONS: &[&str] = &["subject", "timeout", "metadata", "queue_group", "rename"];
 
 /// Names of the generated client and stores, or methods that every type has and that one of ours would hide.
-const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
+pub(crate) const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
 
 /// A method with a body of its own, and none of our attributes.
-pub(super) fn helper(input: MethodInput, errors: &mut Errors) -> Item {
-    check_cfg_attr(&input, errors);
+pub(super) fn helper(mut input: MethodInput, errors: &mut Errors) -> Item {
+    check_cfg_attr(&mut input, errors);
+    check_attributes(&mut input, errors);
     Item::Helper(Helper {
         attrs: input.attrs,
         sig: input.sig,
@@ -27,17 +28,15 @@ pub(super) fn helper(input: MethodInput, errors: &mut Errors) -> Item {
     })
 }
 
-pub(super) fn method(input: MethodInput, defaults: &Defaults, errors: &mut Errors) -> Method {
-    check_cfg_attr(&input, errors);
-    let before = std::mem::take(errors);
+pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut Errors) -> Method {
+    check_cfg_attr(&mut input, errors);
+    check_attributes(&mut input, errors);
     check_async(&input.sig, errors);
     check_receiver(&input.sig, errors);
     check_generics(&input.sig, errors);
     check_qualifiers(&input.sig, errors);
     let args = arguments(&input, errors);
     let output = output(&input.sig, errors);
-    let sound = errors.is_empty();
-    errors.prepend(before);
 
     let options = endpoint_options(&input.ours, errors);
     let mut reader = Reader {
@@ -95,34 +94,60 @@ pub(super) fn method(input: MethodInput, defaults: &Defaults, errors: &mut Error
         sig: input.sig,
         body: input.body,
         attrs: input.attrs,
-        sound,
         args,
         output,
         stores,
     }
 }
 
-/// `#[cfg_attr(.., kv_store(..))]`: we cannot know whether it is there.
-fn check_cfg_attr(input: &MethodInput, errors: &mut Errors) {
-    for attr in input
-        .attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("cfg_attr"))
-    {
+/// `#[cfg_attr(.., kv_store(..))]`: we cannot know whether it is there. Taken out, or the compiler would report it too.
+fn check_cfg_attr(input: &mut MethodInput, errors: &mut Errors) {
+    input.attrs.retain(|attr| {
         let syn::Meta::List(list) = &attr.meta else {
-            continue;
+            return true;
         };
-        for token in list.tokens.clone() {
-            if let proc_macro2::TokenTree::Ident(ident) = token {
-                if AttrKind::from_name(&ident.to_string()).is_some() {
-                    errors.at(
-                        &ident,
-                        format!("`{ident}` cannot stand in `cfg_attr`, since the contract would depend on it; put `#[cfg(..)]` on the method, or use two methods"),
-                    );
-                }
+        let ours = list.tokens.clone().into_iter().find_map(|token| match token {
+            proc_macro2::TokenTree::Ident(ident) => {
+                AttrKind::from_name(&ident.to_string()).map(|_| ident)
             }
+            _ => None,
+        });
+        match ours {
+            Some(ident) if list.path.is_ident("cfg_attr") => {
+                errors.at(
+                    &ident,
+                    format!("`{ident}` cannot stand in `cfg_attr`, since the contract would depend on it; put `#[cfg(..)]` on the method, or use two methods"),
+                );
+                false
+            }
+            _ => true,
         }
-    }
+    });
+}
+
+/// An attribute that is nearly one of ours. Taken out, or the compiler would report it too.
+fn check_attributes(input: &mut MethodInput, errors: &mut Errors) {
+    input.attrs.retain(|attr| {
+        let Some(ident) = attr.path().get_ident() else {
+            return true;
+        };
+        let name = ident.to_string();
+        let near = AttrKind::NAMES
+            .iter()
+            .any(|known| text::distance(&name, known) <= 2);
+        if !near && name != "kv_cache" {
+            return true;
+        }
+        errors.at(
+            ident,
+            format!(
+                "there is no attribute `{name}` for a method; {}there are {}",
+                text::did_you_mean(&name, AttrKind::NAMES),
+                text::list(AttrKind::NAMES)
+            ),
+        );
+        false
+    });
 }
 
 fn check_async(sig: &Signature, errors: &mut Errors) {

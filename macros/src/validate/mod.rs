@@ -8,6 +8,7 @@ mod method;
 mod service;
 mod store;
 
+pub(crate) use method::RESERVED;
 pub(crate) use service::{crate_of, default_crate, path_text};
 
 use crate::diag::Errors;

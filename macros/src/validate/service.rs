@@ -173,6 +173,7 @@ pub(super) fn service(
     let service = Service {
         krate: krate.map_or_else(default_crate, |path| path.value),
         vis: input.vis.clone(),
+        trait_token: input.trait_token,
         ident: input.ident.clone(),
         attrs: without_ours(&input.attrs),
         deprecated: input
