@@ -19,7 +19,7 @@ pub(crate) struct Service {
     pub(crate) trait_token: Token![trait],
     pub(crate) ident: Ident,
     pub(crate) attrs: Vec<Attribute>,
-    /// `cfg` of the trait itself is gone before we see it; what is left of use for generated items.
+    /// `deprecated` and `allow`, for what a user names. A `cfg` is gone before we see it.
     pub(crate) deprecated: Vec<Attribute>,
     /// Only of a broken trait; a service has none.
     pub(crate) generics: Generics,
@@ -45,8 +45,8 @@ pub(crate) enum Codec {
 pub(crate) enum Item {
     Endpoint(Box<Method>),
     /// A method with a default body.
-    Helper(Helper),
-    Other(TraitItem),
+    Helper(Box<Helper>),
+    Other(Box<TraitItem>),
 }
 
 pub(crate) struct Helper {
@@ -83,9 +83,9 @@ pub(crate) struct Arg {
 /// What the method returns.
 pub(crate) enum Output {
     /// `..::Result<T, E>`, as written.
-    Result { ok: Type, err: Type },
+    Result { ok: Box<Type>, err: Box<Type> },
     /// Anything else, an alias of `Result` included: the type itself says which.
-    Other(Type),
+    Other(Box<Type>),
 }
 
 pub(crate) struct Store {
@@ -223,6 +223,13 @@ impl Method {
     /// On everything that is made of the method.
     pub(crate) fn cfgs(&self) -> Vec<&Attribute> {
         self.attrs_named("cfg").collect()
+    }
+
+    /// On items of its own: `cfg`, and the lints that it allows, since its types are named there again.
+    pub(crate) fn guards(&self) -> Vec<&Attribute> {
+        self.attrs_named("cfg")
+            .chain(self.attrs_named("allow"))
+            .collect()
     }
 
     /// On what a user calls.

@@ -317,7 +317,8 @@ fn capture(chars: &[char], from: usize, to: usize) -> Result<Capture, Broken> {
 fn is_field(part: &str) -> bool {
     use syn::ext::IdentExt as _;
     use syn::parse::Parser as _;
-    if matches!(part, "_" | "self" | "Self" | "super" | "crate") {
+    // `r#type` is written `type` here.
+    if part.contains('#') || matches!(part, "_" | "self" | "Self" | "super" | "crate") {
         return false;
     }
     if !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
@@ -392,10 +393,10 @@ impl Template {
                     if is_rest(left) || is_rest(right) {
                         return true;
                     }
-                    if let (Token::Literal(left), Token::Literal(right)) = (left, right) {
-                        if left != right {
-                            return false;
-                        }
+                    if let (Token::Literal(left), Token::Literal(right)) = (left, right)
+                        && left != right
+                    {
+                        return false;
                     }
                 }
                 _ => return false,
@@ -459,6 +460,7 @@ mod tests {
         assert_eq!(place("_kv.<id>"), (0, 3));
         assert_eq!(place("<<id>>"), (0, 2));
         assert_eq!(place("<9x>"), (0, 4));
+        assert_eq!(place("<r#type>"), (0, 8));
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         service, private, ..
     } = names;
     let (vis, public) = (&service.vis, &method.public);
-    let (cfgs, docs, deprecated) = (method.cfgs(), method.docs(), method.deprecated());
+    let (cfgs, docs, deprecated) = (method.guards(), method.docs(), method.deprecated());
     let (answer, error) = names.outcome(method);
     let mut doc = format!("Calls `{}`: await it.", method.subject.value);
     if !docs.is_empty() {

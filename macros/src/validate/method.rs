@@ -1,5 +1,6 @@
 //! Rules of a method: its signature, and the options in `#[endpoint(..)]`.
 
+use super::types::{Direction, check_message_type};
 use super::{Defaults, service, store};
 use crate::diag::Errors;
 use crate::model::{Arg, Helper, Item, Method, Output};
@@ -9,7 +10,6 @@ use crate::{text, value};
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
-use syn::visit::Visit;
 use syn::{FnArg, Ident, Pat, PathArguments, ReceiverKind, ReturnType, Signature, Type};
 
 const OPTIONS: &[&str] = &["subject", "timeout", "metadata", "queue_group", "rename"];
@@ -21,11 +21,11 @@ pub(crate) const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", 
 pub(super) fn helper(mut input: MethodInput, errors: &mut Errors) -> Item {
     check_cfg_attr(&mut input, errors);
     check_attributes(&mut input, errors);
-    Item::Helper(Helper {
+    Item::Helper(Box::new(Helper {
         attrs: input.attrs,
         sig: input.sig,
         body: input.body,
-    })
+    }))
 }
 
 pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut Errors) -> Method {
@@ -254,78 +254,17 @@ fn arguments(input: &MethodInput, errors: &mut Errors) -> Vec<Arg> {
     args
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Request,
-    Answer,
-}
-
-/// What the type of a message cannot hold.
-fn check_message_type(ty: &Type, direction: Direction, errors: &mut Errors) {
-    struct Finder<'a> {
-        direction: Direction,
-        errors: &'a mut Errors,
-    }
-    impl<'ast> Visit<'ast> for Finder<'_> {
-        fn visit_type_impl_trait(&mut self, ty: &'ast syn::TypeImplTrait) {
-            self.errors.at(
-                ty,
-                "every message has one type, and `impl Trait` is many; name the type",
-            );
-        }
-        fn visit_type_reference(&mut self, ty: &'ast syn::TypeReference) {
-            match self.direction {
-                Direction::Answer => {
-                    self.errors.at(
-                        ty,
-                        "an answer is encoded after the call has ended, so it cannot borrow; return an owned type (`String` for `&str`)",
-                    );
-                }
-                Direction::Request => {
-                    if let Some(token) = ty.mutability {
-                        self.errors
-                            .at(token, "a request is read, not changed; remove `mut`");
-                    }
-                    syn::visit::visit_type_reference(self, ty);
-                }
-            }
-        }
-        fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
-            match self.direction {
-                Direction::Answer if lifetime.ident != "static" => self.errors.at(
-                    lifetime,
-                    "an answer is encoded after the call has ended, so it cannot borrow; return an owned type",
-                ),
-                Direction::Request if lifetime.ident != "_" => self.errors.at(
-                    lifetime,
-                    "a request borrows from its message, and from nothing else; write `'_`, or leave the lifetime of a reference out",
-                ),
-                _ => {}
-            }
-        }
-        fn visit_path(&mut self, path: &'ast syn::Path) {
-            if let Some(first) = path.segments.first().filter(|first| first.ident == "Self") {
-                self.errors.at(
-                    &first.ident,
-                    "`Self` is known to the server alone, and a message has one type for both sides; name the type",
-                );
-            }
-            syn::visit::visit_path(self, path);
-        }
-        // Lifetimes in there are its own.
-        fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
-    }
-    Finder { direction, errors }.visit_type(ty);
-}
-
 fn output(sig: &Signature, errors: &mut Errors) -> Output {
     let ReturnType::Type(_, ty) = &sig.output else {
-        return Output::Other(syn::parse_quote!(()));
+        return Output::Other(Box::new(syn::parse_quote!(())));
     };
     check_message_type(ty, Direction::Answer, errors);
     match result_arguments(ty) {
-        Some((ok, err)) => Output::Result { ok, err },
-        None => Output::Other((**ty).clone()),
+        Some((ok, err)) => Output::Result {
+            ok: Box::new(ok),
+            err: Box::new(err),
+        },
+        None => Output::Other(ty.clone()),
     }
 }
 

@@ -71,19 +71,18 @@ fn check_against_earlier(
     earlier: &[(Store, &OurAttr)],
     errors: &mut Errors,
 ) {
-    if store.action == Action::Put {
-        if let Some((_, first)) = earlier
+    if store.action == Action::Put
+        && let Some((_, first)) = earlier
             .iter()
             .find(|(other, _)| other.action == Action::Put)
-        {
-            errors.between(
+    {
+        errors.between(
                 (
                     attr.tokens.path(),
                     "a method's answer is kept in one place; keep one of the two, or write a method for each",
                 ),
                 (first.tokens.path(), "the answer is kept here already"),
             );
-        }
     }
     let (Some(bucket), Some(key)) = (&store.bucket, &store.key) else {
         return;
@@ -94,16 +93,16 @@ fn check_against_earlier(
                 .bucket
                 .as_ref()
                 .is_some_and(|other| other.value == bucket.value);
-        if let Some(first) = other.key.as_ref().filter(|_| same_bucket) {
-            if first.template.tokens_alike(&key.template) {
-                errors.between(
+        if let Some(first) = other.key.as_ref().filter(|_| same_bucket)
+            && first.template.tokens_alike(&key.template)
+        {
+            errors.between(
                     (
                         &key.tokens,
                         "this key of this bucket is stored or removed by the method already; remove one of the two",
                     ),
                     (&first.tokens, "the same key is named here"),
                 );
-            }
         }
     }
 }
