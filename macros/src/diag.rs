@@ -46,13 +46,3 @@ impl Errors {
             .unwrap_or_default()
     }
 }
-
-impl Errors {
-    /// Puts earlier errors in front.
-    pub(crate) fn prepend(&mut self, earlier: Errors) {
-        let later = std::mem::replace(self, earlier);
-        if let Some(later) = later.0 {
-            self.push(later);
-        }
-    }
-}

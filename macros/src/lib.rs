@@ -1,4 +1,19 @@
-//! The attribute macros of `nats-service`.
+//! The attribute macros of `nats-service`. Use them through that crate, where each has examples that run.
+//!
+//! | macro | on | for |
+//! |---|---|---|
+//! | [`macro@nats_service`] | a trait | its service, client and stores |
+//! | [`macro@endpoint`] | a method of it | the endpoint's subject, time-out, metadata, queue group, name |
+//! | [`macro@kv_store`], [`macro@object_store`] | the same | keeping its answers |
+//! | [`macro@kv_evict`], [`macro@object_evict`] | the same | removing what is kept |
+//! | [`macro@message`] | a struct or an enum | serde's derives without a dependency on serde |
+//! | [`derive@ServiceError`] | an enum or a struct | errors that cross the wire with their fields |
+//!
+//! # How it is built
+//!
+//! Four stages, a module each. `parse` reads syntax and keeps spans; bodies of methods stay tokens. `validate` has every rule,
+//! one function a rule, and reports all mistakes at once. `model` is what is left. `expand` writes it down, and cannot fail. After
+//! an error the same names are written as stubs, so that the user sees that error and not forty others.
 
 mod diag;
 mod expand;
@@ -8,6 +23,8 @@ mod options;
 mod parse;
 mod service_error;
 mod template;
+#[cfg(test)]
+mod tests;
 mod text;
 mod validate;
 mod value;
@@ -16,48 +33,167 @@ use proc_macro::TokenStream;
 use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 
 /// Turns a trait into a NATS micro service, its client and its stores.
+///
+/// # Options
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `name` | letters, digits, `_`, `-` | the trait's name in snake_case |
+/// | `version` | a semantic version, `"1.0.0"` | the version of your crate |
+/// | `subject` | the prefix of all subjects, `"v1.profiles"` | the trait's name in snake_case |
+/// | `description` | a string | the first paragraph of the trait's documentation |
+/// | `queue_group` | a name, or `false`: every instance gets every request | `"q"` |
+/// | `timeout` | a duration, `"500ms"`, `"5s"`, `"1h30m"` (ms, s, m, h, d, w) | `"5s"` |
+/// | `codec` | `"json"`, or `"msgpack"` with the feature `msgpack` | `"json"` |
+/// | `metadata` | pairs of strings: `metadata(owner = "team-a", "x-y" = "z")` | none |
+/// | `crate` | a path, where `nats-service` is renamed or re-exported | `::nats_service` |
+///
+/// # The trait
+///
+/// Every method without a body, or with one of our attributes, is an endpoint: `async fn`, `&self`, and any of
+///
+/// - no argument: the body is empty;
+/// - one argument: it is the body;
+/// - several: the body is an object with their names, in MessagePack a map with their names.
+///
+/// Requests may borrow from their message: `&str`, `Cow<'_, str>`, `Request<'_>`. Answers are owned. A method that
+/// returns a `Result`, under any name, can fail with its error; any other cannot. A method with a body and without one of our
+/// attributes is an ordinary helper.
+///
+/// # What is made of `trait Profiles`
+///
+/// - the trait, with `Send + Sync + 'static` as supertraits, and futures that are `Send`; implement it with `async fn`;
+/// - `ProfilesServer<S>`: `new(service)`, `from_arc(arc)`, for `Server::serve`;
+/// - `ProfilesClient`: `new(nats)`, `with_jetstream(js)`, `with_timeout(duration)`, `stores()`, and every method as a `Call`; an
+///   argument of an owned type is taken by value or by reference;
+/// - `ProfilesStores`: `new(js)`, and for every method that keeps its answers a typed store, `ProfilesSaveProfileStore`, with
+///   `at(..)` and `matching(..)` that take the captures of its key in order, named after the last part of each;
+/// - `ProfilesContract`: the description that all of them share.
+///
+/// All have the trait's visibility. `cfg` on a method removes everything of it; its documentation and `deprecated` go to the
+/// client's method and to the store too.
 #[proc_macro_attribute]
 pub fn nats_service(options: TokenStream, item: TokenStream) -> TokenStream {
     service(options.into(), item.into()).into()
 }
 
-/// Options of one endpoint.
+/// Options of one endpoint, on a method of a [`macro@nats_service`] trait.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `subject` | tokens after the service's prefix, `"render"` | the method's name |
+/// | `timeout` | a duration, `"500ms"`, `"5s"`, `"1h30m"` | the service's |
+/// | `metadata` | pairs of strings: `metadata(slow = "yes")` | none |
+/// | `queue_group` | a name, or `false`: every instance gets every request | the service's |
+/// | `rename` | the name in discovery, of the client's method and of the store | the method's name |
 #[proc_macro_attribute]
 pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("endpoint", item.into()).into()
 }
 
-/// Keeps the answers of a method in a key-value bucket.
+/// Keeps the answers of a method in a key-value bucket, and makes a typed store of it. One store for a method.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `bucket` | letters, digits, `_`, `-` | required |
+/// | `key` | a template, `"user.<id>"` | required |
+/// | `history` | revisions kept of a key, 1 to 64 | the server's, 1 |
+/// | `ttl` | how long an entry lives, `"1h"`; at least 100 ms | for ever |
+/// | `description` | a string, kept with the bucket | none |
+/// | `replicas` | copies, 1 to 5 | the server's |
+/// | `storage` | `"file"` or `"memory"` | `"file"` |
+/// | `max_bytes` | the whole bucket's bound: bytes, or `"64MiB"` | none |
+/// | `max_value_size` | one value's bound, headers included: bytes, or `"1MiB"` | none |
+/// | `compression` | `true` or `false` | the server's |
+/// | `write` | `"after_reply"`: reply, then write; `"before_reply"`: write, then reply; `"never"` | `"after_reply"` |
+/// | `provision` | `"create"`, `"warn"`, `"update"`, `"none"`: what to do at start, see `Provision` | `"create"` |
+/// | `shared_key` | `true`, when a key without captures is meant | `false` |
+///
+/// Settings belong to the bucket: two methods that keep answers in one bucket may say a setting once, or say the same.
+///
+/// # Keys
+///
+/// Tokens joined by dots. A capture fills a whole token, with the argument of its name, or with the field of that name where the
+/// method has one argument. `{id}` means the same as `<id>`.
+///
+/// | capture | is |
+/// |---|---|
+/// | `<id>` | one token: strings, integers, `bool`, `char`, and any `KeyToken` |
+/// | `<address.city>` | a field of a field, or of an argument |
+/// | `<response.id>` | a field of the answer |
+/// | `<mail:escaped>` | any text, encoded as one token |
+/// | `<path..>` | several tokens, at the end |
+///
+/// A value that cannot stand in its place (a dot in one token, a wildcard, nothing at all) is refused before the handler runs.
 #[proc_macro_attribute]
 pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("kv_store", item.into()).into()
 }
 
-/// Removes an entry of a key-value bucket after a successful call.
+/// Removes an entry of a key-value bucket after a successful call. Any number for a method.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `bucket` | letters, digits, `_`, `-` | required |
+/// | `key` | a template, as for [`macro@kv_store`] | required |
+/// | `write` | `"after_reply"` or `"before_reply"` | `"after_reply"` |
+///
+/// The bucket's settings are those of the methods that fill it; where none of the service does, it has to exist.
 #[proc_macro_attribute]
 pub fn kv_evict(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("kv_evict", item.into()).into()
 }
 
-/// Keeps the answers of a method in an object store.
+/// Keeps the answers of a method in an object store, which takes answers of any size. One store for a method.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `bucket` | letters, digits, `_`, `-` | required |
+/// | `key` | a template, as for [`macro@kv_store`]: the object's name | required |
+/// | `ttl` | how long an entry lives, `"1h"`; at least 100 ms | for ever |
+/// | `description` | a string, kept with the bucket | none |
+/// | `replicas` | copies, 1 to 5 | the server's |
+/// | `storage` | `"file"` or `"memory"` | `"file"` |
+/// | `max_bytes` | the whole bucket's bound: bytes, or `"64MiB"` | none |
+/// | `compression` | `true` or `false` | the server's |
+/// | `write` | `"after_reply"`: reply, then write; `"before_reply"`: write, then reply; `"never"` | `"after_reply"` |
+/// | `provision` | `"create"`, `"warn"`, `"update"`, `"none"`: what to do at start, see `Provision` | `"create"` |
+/// | `shared_key` | `true`, when a key without captures is meant | `false` |
+///
+/// Settings belong to the bucket: two methods that keep answers in one bucket may say a setting once, or say the same.
 #[proc_macro_attribute]
 pub fn object_store(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("object_store", item.into()).into()
 }
 
-/// Removes an object after a successful call.
+/// Removes an object after a successful call. Any number for a method. The options are those of [`macro@kv_evict`].
 #[proc_macro_attribute]
 pub fn object_evict(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("object_evict", item.into()).into()
 }
 
-/// Derives serde's traits through `nats_service`.
+/// Derives `Serialize` and `Deserialize` for a request or an answer, through `nats_service`: for crates that do not depend on
+/// serde themselves. Attributes of serde work as ever.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `crate` | a path, where `nats-service` is renamed or re-exported | `::nats_service` |
 #[proc_macro_attribute]
 pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {
     message::expand(options.into(), item.into()).into()
 }
 
-/// Makes an error type one that a service can answer with.
+/// Makes an error type one that a service can answer with: its code and text for everybody, its variant and fields for callers
+/// that know the type.
+///
+/// | option of `#[service_error(..)]` | on | value |
+/// |---|---|---|
+/// | `code` | a variant, a struct, or an enum as the default of its variants | a name of `Code`: `NotFound` |
+/// | `message` | all variants, or a struct | a format string over the fields: `"no profile {id}"`, `"{0:?}"` |
+/// | `crate` | the type | a path, where `nats-service` is renamed or re-exported |
+///
+/// With messages it implements `Display` and `Error`; without any these are yours, or another derive's. Fields are sent as JSON, so
+/// they implement serde's traits; the error type itself need not. No type parameters.
 #[proc_macro_derive(ServiceError, attributes(service_error))]
 pub fn derive_service_error(input: TokenStream) -> TokenStream {
     service_error::derive(input.into()).into()

@@ -16,9 +16,10 @@ pub(crate) struct Service {
     /// The path of `nats_service`.
     pub(crate) krate: syn::Path,
     pub(crate) vis: Visibility,
+    pub(crate) trait_token: Token![trait],
     pub(crate) ident: Ident,
     pub(crate) attrs: Vec<Attribute>,
-    /// `cfg` of the trait itself is gone before we see it; what is left of use for generated items.
+    /// `deprecated` and `allow`, for what a user names. A `cfg` is gone before we see it.
     pub(crate) deprecated: Vec<Attribute>,
     /// Only of a broken trait; a service has none.
     pub(crate) generics: Generics,
@@ -44,8 +45,8 @@ pub(crate) enum Codec {
 pub(crate) enum Item {
     Endpoint(Box<Method>),
     /// A method with a default body.
-    Helper(Helper),
-    Other(TraitItem),
+    Helper(Box<Helper>),
+    Other(Box<TraitItem>),
 }
 
 pub(crate) struct Helper {
@@ -59,8 +60,6 @@ pub(crate) struct Method {
     pub(crate) sig: Signature,
     pub(crate) body: Option<TokenStream>,
     pub(crate) attrs: Vec<Attribute>,
-    /// Whether the signature is one of an endpoint; otherwise it is emitted as it was written.
-    pub(crate) sound: bool,
     /// The client's method and the stores' accessor.
     pub(crate) public: Ident,
     /// Part of the names of generated types: `SaveProfile`.
@@ -84,9 +83,9 @@ pub(crate) struct Arg {
 /// What the method returns.
 pub(crate) enum Output {
     /// `..::Result<T, E>`, as written.
-    Result { ok: Type, err: Type },
+    Result { ok: Box<Type>, err: Box<Type> },
     /// Anything else, an alias of `Result` included: the type itself says which.
-    Other(Type),
+    Other(Box<Type>),
 }
 
 pub(crate) struct Store {
@@ -187,6 +186,21 @@ pub(crate) struct SameAnswer {
 }
 
 impl Service {
+    /// The methods, and after an error only those whose generated names are free.
+    pub(crate) fn named(&self, inert: bool) -> Vec<&Method> {
+        let mut named: Vec<&Method> = Vec::new();
+        for method in self.methods() {
+            let taken = crate::validate::RESERVED.contains(&method.public.to_string().as_str())
+                || named
+                    .iter()
+                    .any(|other| other.camel == method.camel && other.cfgs().is_empty());
+            if !inert || !taken {
+                named.push(method);
+            }
+        }
+        named
+    }
+
     pub(crate) fn methods(&self) -> impl Iterator<Item = &Method> {
         self.items.iter().filter_map(|item| match item {
             Item::Endpoint(method) => Some(&**method),
@@ -209,6 +223,13 @@ impl Method {
     /// On everything that is made of the method.
     pub(crate) fn cfgs(&self) -> Vec<&Attribute> {
         self.attrs_named("cfg").collect()
+    }
+
+    /// On items of its own: `cfg`, and the lints that it allows, since its types are named there again.
+    pub(crate) fn guards(&self) -> Vec<&Attribute> {
+        self.attrs_named("cfg")
+            .chain(self.attrs_named("allow"))
+            .collect()
     }
 
     /// On what a user calls.

@@ -177,7 +177,10 @@ fn whole_token<T>(chars: &[char], from: usize, to: usize) -> Result<T, Broken> {
 fn literal(chars: &[char], from: usize, to: usize) -> Result<Token, Broken> {
     let text: String = chars[from..to].iter().collect();
     if let Some(open) = text.chars().position(|c| c == '<' || c == '{') {
-        // The capture's own mistakes first: they are what the reader has to mend anyhow.
+        // Other mistakes first: they are what the reader has to mend anyhow.
+        if open > 0 {
+            literal(chars, from, from + open)?;
+        }
         capture(chars, from + open, to)?;
         return whole_token(chars, from, to);
     }
@@ -205,6 +208,15 @@ fn literal(chars: &[char], from: usize, to: usize) -> Result<Token, Broken> {
                 return broken(
                     format!("`{c}` closes a capture that was never opened; write `<{name}>`"),
                     from,
+                    place + 1,
+                );
+            }
+            c if c.is_whitespace() => {
+                return broken(
+                    format!(
+                        "white space ({c:?}) is not in the alphabet of keys; tokens are joined by dots, `user.<id>`"
+                    ),
+                    place,
                     place + 1,
                 );
             }
@@ -305,7 +317,8 @@ fn capture(chars: &[char], from: usize, to: usize) -> Result<Capture, Broken> {
 fn is_field(part: &str) -> bool {
     use syn::ext::IdentExt as _;
     use syn::parse::Parser as _;
-    if matches!(part, "_" | "self" | "Self" | "super" | "crate") {
+    // `r#type` is written `type` here.
+    if part.contains('#') || matches!(part, "_" | "self" | "Self" | "super" | "crate") {
         return false;
     }
     if !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
@@ -380,10 +393,10 @@ impl Template {
                     if is_rest(left) || is_rest(right) {
                         return true;
                     }
-                    if let (Token::Literal(left), Token::Literal(right)) = (left, right) {
-                        if left != right {
-                            return false;
-                        }
+                    if let (Token::Literal(left), Token::Literal(right)) = (left, right)
+                        && left != right
+                    {
+                        return false;
                     }
                 }
                 _ => return false,
@@ -435,7 +448,7 @@ mod tests {
         assert_eq!(place("user.id>"), (5, 8));
         assert_eq!(place("user.<>"), (5, 7));
         assert_eq!(place("user.<id}"), (5, 9));
-        assert_eq!(place("user <id>"), (0, 9));
+        assert_eq!(place("user <id>"), (4, 5));
         assert_eq!(place("us er.<id>"), (2, 3));
         assert_eq!(place("*.<id>"), (0, 1));
         assert_eq!(place("user.>"), (5, 6));
@@ -447,6 +460,7 @@ mod tests {
         assert_eq!(place("_kv.<id>"), (0, 3));
         assert_eq!(place("<<id>>"), (0, 2));
         assert_eq!(place("<9x>"), (0, 4));
+        assert_eq!(place("<r#type>"), (0, 8));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = rest.split_at(digits);
+        let after = after.trim_start();
         let letters = after.len() - after.trim_start_matches(char::is_alphabetic).len();
         let (unit, after) = after.split_at(letters);
         if number.is_empty() {
@@ -205,6 +206,7 @@ mod tests {
             ("500ms", 500),
             ("1h30m", 5_400_000),
             ("1h 30m", 5_400_000),
+            ("5 s", 5_000),
             ("7d", 604_800_000),
             ("2w", 1_209_600_000),
         ] {

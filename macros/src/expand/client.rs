@@ -1,9 +1,9 @@
 //! `..Client`: the methods of the trait, as calls.
 
 use super::names::{Names, ends, is_unit, moved, with_lifetime};
-use crate::model::{Arg, Method};
+use crate::model::{Arg, Method, Output};
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::Type;
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
@@ -17,7 +17,8 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
     // Types of a trait with parameters mean nothing outside it.
     let methods = service
-        .methods()
+        .named(names.inert)
+        .into_iter()
         .filter(|_| service.generics.params.is_empty())
         .map(|method| call(names, method));
     let doc = format!("Calls the service [`{ident}`]. A clone shares its connection.");
@@ -85,7 +86,7 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         service, private, ..
     } = names;
     let (vis, public) = (&service.vis, &method.public);
-    let (cfgs, docs, deprecated) = (method.cfgs(), method.docs(), method.deprecated());
+    let (cfgs, docs, deprecated) = (method.guards(), method.docs(), method.deprecated());
     let (answer, error) = names.outcome(method);
     let mut doc = format!("Calls `{}`: await it.", method.subject.value);
     if !docs.is_empty() {
@@ -93,28 +94,7 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
     }
     let head = quote!(#(#cfgs)* #(#docs)* #[doc = #doc] #(#deprecated)*);
     if names.inert {
-        let generics = &method.sig.generics;
-        let clause = generics.where_clause.clone();
-        let arguments = method.args.iter().map(|arg| {
-            let Arg { ty, .. } = arg;
-            if as_it_is(ty) || !method.sound {
-                return quote!(_: #ty);
-            }
-            let parameter = parameter(ty);
-            quote!(_: #parameter)
-        });
-        let borrowed = method.sound.then(|| borrowed(method));
-        let generics = if method.sound {
-            quote!(#borrowed)
-        } else {
-            quote!(#generics)
-        };
-        return quote! {
-            #head
-            #vis fn #public #generics (&self, #(#arguments),*) -> #private::Call<#answer, #error> #clause {
-                ::core::unreachable!()
-            }
-        };
+        return stub(names, method, &head);
     }
     let parameters = method.args.iter().map(|Arg { ident, ty }| {
         let parameter = parameter(ty);
@@ -136,13 +116,47 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
             let (first, last) = ends(method);
             let open = moved(quote!(&#args), first);
             let fields = moved(quote!({ #(#fields: #values),* }), last);
-            (quote!(#open #fields), quote!(_))
+            (quote!(#open #fields), quote_spanned!(first=> _))
         }
     };
     quote! {
         #head
         #vis fn #public #borrowed (&self, #(#parameters),*) -> #private::Call<#answer, #error> {
             self.core.call::<#hidden, #ty>(#body)
+        }
+    }
+}
+
+/// The method without a body, as near to the real one as its signature allows.
+fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
+    let Names {
+        service, private, ..
+    } = names;
+    let (vis, public, generics) = (&service.vis, &method.public, &method.sig.generics);
+    let clause = &generics.where_clause;
+    let plain = generics.params.is_empty();
+    let (answer, error) = match &method.output {
+        // A constant cannot ask what a parameter is.
+        Output::Other(ty) if !plain => (quote!(#ty), quote!(::core::convert::Infallible)),
+        _ => names.outcome(method),
+    };
+    let arguments = method.args.iter().map(|arg| {
+        let Arg { ty, .. } = arg;
+        if as_it_is(ty) || !plain || quote!(#ty).to_string().contains("impl ") {
+            return quote!(_: #ty);
+        }
+        let parameter = parameter(ty);
+        quote!(_: #parameter)
+    });
+    let generics = if plain {
+        borrowed(method)
+    } else {
+        quote!(#generics)
+    };
+    quote! {
+        #head
+        #vis fn #public #generics (&self, #(#arguments),*) -> #private::Call<#answer, #error> #clause {
+            ::core::unreachable!()
         }
     }
 }

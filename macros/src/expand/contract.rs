@@ -1,13 +1,13 @@
 //! The constants of the contract, and a hidden type for each method that carries them.
 
-use super::names::{self, Names, located, moved};
+use super::names::Names;
+use super::{checks, handle};
 use crate::model::{
-    Action, Codec, From, Kind, Method, Output, Provision, SettingValue, Source, Storage, Store,
-    Write,
+    Action, Codec, From, Kind, Method, Provision, SettingValue, Source, Storage, Store, Write,
 };
 use crate::template::{Form, Token};
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
 use std::time::Duration;
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
@@ -42,7 +42,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         .methods()
         .filter(|_| !*inert)
         .map(|method| implementation(names, method));
-    let checks = same_answers(names);
+    let checks = checks::same_answers(names);
     quote! {
         #[doc = #doc]
         #[allow(dead_code)]
@@ -79,12 +79,12 @@ fn pairs(pairs: &[(String, String)]) -> TokenStream {
 /// The hidden type of one method.
 fn implementation(names: &Names<'_>, method: &Method) -> TokenStream {
     let private = &names.private;
-    let (hidden, cfgs) = (names.method(method), method.cfgs());
+    let (hidden, cfgs) = (names.method(method), method.guards());
     let spec = spec(names, method);
     let (answer, error) = names.outcome(method);
-    let args = args_struct(names, method);
-    let handle = handle(names, method);
-    let shared = shared_key_warnings(method);
+    let args = handle::args_struct(names, method);
+    let handle = handle::handle(names, method);
+    let shared = checks::shared_key_warnings(method);
     quote! {
         #(#cfgs)*
         #[doc(hidden)]
@@ -270,196 +270,4 @@ fn capture_spec(private: &TokenStream, capture: &Source) -> TokenStream {
             source: #private::KeySource::#source,
         })
     }
-}
-
-/// The body of several arguments: an object with their names. One struct both owns, for decoding, and refers, for encoding.
-fn args_struct(names: &Names<'_>, method: &Method) -> TokenStream {
-    if method.args.len() < 2 {
-        return quote!();
-    }
-    let private = &names.private;
-    let (args, cfgs) = (names.args(method), method.cfgs());
-    let parameters: Vec<_> = (0..method.args.len())
-        .map(|i| format_ident!("A{i}"))
-        .collect();
-    let fields = method.args.iter().zip(&parameters).map(|(arg, parameter)| {
-        let ident = &arg.ident;
-        quote!(#ident: #parameter)
-    });
-    let serde = crate::validate::path_text(&names.service.krate, quote!(::__private::serde));
-    quote! {
-        #(#cfgs)*
-        #[doc(hidden)]
-        #[::core::prelude::v1::derive(#private::serde::Serialize, #private::serde::Deserialize)]
-        #[serde(crate = #serde)]
-        struct #args<#(#parameters),*> { #(#fields),* }
-    }
-}
-
-/// How the server answers.
-fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
-    let private = &names.private;
-    let (hidden, cfgs, service) = (names.method(method), method.cfgs(), &names.service.ident);
-    let types = method
-        .args
-        .iter()
-        .map(|arg| names::with_lifetime(&arg.ty, "'de"));
-    let request = match method.args.len() {
-        0 => quote!(()),
-        1 => quote!(#(#types)*),
-        _ => {
-            let args = names.args(method);
-            let (first, last) = names::ends(method);
-            let (args, end) = (moved(quote!(#args), first), quote_spanned!(last=> >));
-            quote!(#args<#(#types),* #end)
-        }
-    };
-    let arguments = match &method.args[..] {
-        [] => quote!(),
-        [_] => quote!(request),
-        several => {
-            let fields = several.iter().map(|arg| &arg.ident);
-            quote!(#(request.#fields),*)
-        }
-    };
-    let ident = method.ident();
-    let call = quote!(<S as #service>::#ident(service, #arguments));
-    let call = match &method.output {
-        Output::Result { .. } => call,
-        Output::Other(ty) => {
-            let pick = names.pick(ty);
-            quote!(#private::settle::<#pick, _>(#call))
-        }
-    };
-    let (request_keys, request_name) = fill(method, false);
-    let (response_keys, response_name) = fill(method, true);
-    let unused = if method.args.is_empty() {
-        quote!(let _ = request;)
-    } else {
-        quote!()
-    };
-    quote! {
-        #(#cfgs)*
-        #[allow(deprecated)]
-        impl<S: #service> #private::Handle<S> for #hidden {
-            type Request<'de> = #request;
-
-            fn request_keys(
-                #request_name: &Self::Request<'_>,
-                keys: &mut #private::Keys,
-            ) -> ::core::result::Result<(), #private::KeyError> {
-                #request_keys
-            }
-
-            fn response_keys(
-                #response_name: &Self::Answer,
-                keys: &mut #private::Keys,
-            ) -> ::core::result::Result<(), #private::KeyError> {
-                #response_keys
-            }
-
-            fn call<'a>(
-                service: &'a S,
-                request: Self::Request<'a>,
-            ) -> impl ::core::future::Future<
-                Output = ::core::result::Result<Self::Answer, Self::Error>
-            > + ::core::marker::Send + 'a {
-                #unused
-                #call
-            }
-        }
-    }
-}
-
-/// The captures of all stores, in order, as field accesses that an error underlines at the key.
-fn fill(method: &Method, response: bool) -> (TokenStream, TokenStream) {
-    let mut lines = Vec::new();
-    for key in method.stores.iter().filter_map(|store| store.key.as_ref()) {
-        for capture in &key.captures {
-            let span = located(key.span);
-            let fields: Vec<_> = capture
-                .fields
-                .iter()
-                .map(|field| names::member(field, key.span))
-                .collect();
-            let line = match capture.from {
-                From::Response if response => {
-                    quote_spanned!(span=> keys.response(&answer #(.#fields)*)?;)
-                }
-                From::Argument(i) if !response => {
-                    let base = match &method.args[..] {
-                        [_] => quote_spanned!(span=> request),
-                        several => {
-                            let mut ident = several[i].ident.clone();
-                            ident.set_span(span);
-                            quote_spanned!(span=> request.#ident)
-                        }
-                    };
-                    quote_spanned!(span=> keys.request(&#base #(.#fields)*)?;)
-                }
-                _ => continue,
-            };
-            lines.push(line);
-        }
-    }
-    let name = if response { "answer" } else { "request" };
-    if lines.is_empty() {
-        return (
-            quote!(let _ = keys; ::core::result::Result::Ok(())),
-            quote!(_),
-        );
-    }
-    let name = syn::Ident::new(name, Span::call_site());
-    (
-        quote!(#(#lines)* ::core::result::Result::Ok(())),
-        quote!(#name),
-    )
-}
-
-/// A warning where every answer overwrites the one before: there is none to be had from a macro, but for a use of
-/// something deprecated.
-fn shared_key_warnings(method: &Method) -> TokenStream {
-    let mut warnings = Vec::new();
-    for store in &method.stores {
-        let Some(key) = &store.key else { continue };
-        if store.shared_key || !key.captures.is_empty() || method.args.is_empty() {
-            continue;
-        }
-        let note = format!(
-            "the key `{0}` has no capture, so every answer overwrites the one before; put an argument into it (`{0}.<id>`), or write `shared_key = true` when it is meant",
-            key.template.source
-        );
-        let span = located(key.span);
-        let use_it = quote_spanned!(span=> SHARED_KEY);
-        warnings.push(quote! {
-            {
-                #[deprecated(note = #note)]
-                const SHARED_KEY: () = ();
-                #use_it
-            }
-        });
-    }
-    quote!(#(#warnings;)*)
-}
-
-/// Asks the compiler whether two stores that share keys keep one type.
-fn same_answers(names: &Names<'_>) -> TokenStream {
-    if names.inert {
-        return quote!();
-    }
-    let private = &names.private;
-    let methods: Vec<&Method> = names.service.methods().collect();
-    let checks = names.service.same_answers.iter().map(|same| {
-        let (first, second) = (same.first, same.second);
-        let answer = |method: usize, span: Span| moved(names.outcome(methods[method]).0, span);
-        let at = |span: Span, one: usize, other: usize| {
-            let (one, other) = (answer(one, span), answer(other, span));
-            let span = located(span);
-            quote_spanned!(span=> #private::assert_same_answer::<#one, #other>();)
-        };
-        let left = at(first.1, first.0, second.0);
-        let right = at(second.1, second.0, first.0);
-        quote!(#left #right)
-    });
-    quote!(const _: () = { #(#checks)* };)
 }

@@ -4,8 +4,10 @@
 //! one call each. After an error the same names and signatures are written with bodies that never run, so that the
 //! rest of the user's crate compiles as if there were none.
 
+mod checks;
 mod client;
 mod contract;
+mod handle;
 mod names;
 mod server;
 mod stores;

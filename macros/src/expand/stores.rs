@@ -14,7 +14,8 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     } = names;
     let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
     let kept: Vec<(&Method, usize, &Store)> = service
-        .methods()
+        .named(names.inert)
+        .into_iter()
         .filter(|_| service.generics.params.is_empty())
         .filter_map(|method| method.put().map(|(i, store)| (method, i, store)))
         .collect();
@@ -68,7 +69,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
 fn accessor(names: &Names<'_>, method: &Method, index: usize, store: &Store) -> TokenStream {
     let private = &names.private;
     let (vis, public, typed) = (&names.service.vis, &method.public, names.store(method));
-    let (cfgs, docs, deprecated) = (method.cfgs(), method.docs(), method.deprecated());
+    let (cfgs, docs, deprecated) = (method.guards(), method.docs(), method.deprecated());
     let mut doc = format!("The store of its answers: {}.", place(store));
     if !docs.is_empty() {
         doc.insert(0, '\n');
@@ -115,7 +116,7 @@ fn place(store: &Store) -> String {
 }
 
 fn typed_store(names: &Names<'_>, method: &Method, store: &Store) -> TokenStream {
-    let (vis, typed, cfgs) = (&names.service.vis, names.store(method), method.cfgs());
+    let (vis, typed, cfgs) = (&names.service.vis, names.store(method), method.guards());
     let (answer, _) = names.outcome(method);
     let engine = names.engine(store.kind, "Store");
     let doc = format!(

@@ -7,7 +7,7 @@ use super::names::Names;
 use crate::model::{Item, Method};
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, ReturnType, Signature};
+use syn::{Attribute, FnArg, Pat, ReturnType, Signature};
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let service = names.service;
@@ -17,7 +17,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         &service.attrs,
         &service.generics,
     );
-    let clause = &generics.where_clause;
+    let (clause, keyword) = (&generics.where_clause, &service.trait_token);
     let items = service.items.iter().map(|item| match item {
         Item::Endpoint(method) => endpoint(method),
         Item::Helper(helper) => method(&helper.attrs, &helper.sig, helper.body.as_ref(), true),
@@ -32,7 +32,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     };
     quote! {
         #(#attrs)*
-        #vis trait #ident #generics: ::core::marker::Send + ::core::marker::Sync + 'static #more #clause {
+        #vis #keyword #ident #generics: ::core::marker::Send + ::core::marker::Sync + 'static #more #clause {
             #(#items)*
         }
     }
@@ -73,6 +73,14 @@ fn method(
         ..
     } = sig;
     let clause = &generics.where_clause;
+    let inputs = inputs.iter().enumerate().map(|(i, input)| match input {
+        // A pattern is reported already, and the compiler would do it again.
+        FnArg::Typed(arg) if body.is_none() && !matches!(&*arg.pat, Pat::Ident(_)) => {
+            let (name, ty) = (quote::format_ident!("argument_{i}"), &arg.ty);
+            quote!(#name: #ty)
+        }
+        input => quote!(#input),
+    });
     let (end, allow) = match body {
         Some(body) => (
             quote!({ async move #body }),
@@ -83,7 +91,7 @@ fn method(
     quote! {
         #(#attrs)*
         #allow
-        #constness #safety #abi #fn_token #ident #generics (#inputs)
+        #constness #safety #abi #fn_token #ident #generics (#(#inputs),*)
             -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
         #clause #end
     }

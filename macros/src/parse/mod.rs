@@ -24,7 +24,7 @@ pub(crate) struct TraitInput {
 /// What stands in the trait.
 pub(crate) enum Item {
     Method(Box<MethodInput>),
-    Other(TraitItem),
+    Other(Box<TraitItem>),
 }
 
 /// A method, with our attributes taken out of its own.
@@ -54,7 +54,7 @@ pub(crate) enum AttrKind {
 }
 
 impl AttrKind {
-    pub(crate) const NAMES: [&'static str; 5] = [
+    pub(crate) const NAMES: &'static [&'static str] = &[
         "endpoint",
         "kv_store",
         "kv_evict",
@@ -149,7 +149,7 @@ impl Parse for Item {
             || ahead.peek(Token![extern])
             || (ahead.peek(Token![const]) && !constant);
         if !method {
-            return Ok(Item::Other(input.parse()?));
+            return Ok(Item::Other(Box::new(input.parse()?)));
         }
         let all = input.call(Attribute::parse_outer)?;
         let sig = input.parse()?;

@@ -159,7 +159,8 @@ fn from_wire(error: &ErrorType, variant: &Variant, private: &TokenStream) -> Tok
             }
             None => quote!(#number),
         };
-        quote!(#member: #private::restore_field(&error, #index)?)
+        let ty = variant.fields.iter().nth(number).map(|field| &field.ty);
+        quote!(#member: #private::restore_field::<#ty>(&error, #index)?)
     });
     let value = if all.is_empty() {
         quote!(::core::option::Option::Some(#path {}))

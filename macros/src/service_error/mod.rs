@@ -69,8 +69,9 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     if errors.is_empty() {
         return expand::expand(&model);
     }
-    // An `impl` of a generic type wants bounds that nobody knows.
-    let stub = if input.generics.params.is_empty() {
+    // An `impl` of a generic type wants bounds that nobody knows; a union has no `Display` to lean on.
+    let named = !matches!(input.data, Data::Union(_));
+    let stub = if named && input.generics.params.is_empty() {
         expand::stub(&model)
     } else {
         TokenStream::new()
@@ -136,7 +137,8 @@ fn model(input: &DeriveInput, errors: &mut Errors) -> ErrorType {
         }
     };
     check_codes(&container, input, &variants, errors);
-    let display = check_messages(input, &variants, errors);
+    let display =
+        check_messages(input, &variants, errors) || (!errors.is_empty() && says_message(input));
     ErrorType {
         krate,
         ident: input.ident.clone(),
@@ -286,6 +288,20 @@ fn check_messages(input: &DeriveInput, variants: &[Variant], errors: &mut Errors
         );
     }
     true
+}
+
+/// Whether there is something like a message anywhere: then a stub has to have the text too.
+fn says_message(input: &DeriveInput) -> bool {
+    let mut ignored = Errors::default();
+    let mut options = attribute(&input.attrs, &mut ignored);
+    if let Data::Enum(data) = &input.data {
+        for variant in &data.variants {
+            options.extend(attribute(&variant.attrs, &mut ignored));
+        }
+    }
+    options
+        .iter()
+        .any(|option| text::nearest(&option.name, &["message"]).is_some())
 }
 
 impl Variant {

@@ -53,7 +53,11 @@ fn check_subjects(service: &Service, errors: &mut Errors) {
 }
 
 fn check_names(service: &Service, errors: &mut Errors) {
+    let mut reported: Vec<&syn::Ident> = Vec::new();
     for (first, second) in pairs(service) {
+        if reported.contains(&second.ident()) {
+            continue;
+        }
         // Methods of one name are the compiler's to report.
         if first.ident() == second.ident() {
             continue;
@@ -68,6 +72,7 @@ fn check_names(service: &Service, errors: &mut Errors) {
         } else {
             continue;
         };
+        reported.push(second.ident());
         errors.between(
             (
                 &second.public,

@@ -96,7 +96,7 @@ fn source(capture: &Capture, args: &[Arg], output: &Output) -> Result<(From, Vec
 
 fn answers_nothing(output: &Output) -> bool {
     let (Output::Result { ok: ty, .. } | Output::Other(ty)) = output;
-    matches!(ty, Type::Tuple(tuple) if tuple.elems.is_empty())
+    matches!(&**ty, Type::Tuple(tuple) if tuple.elems.is_empty())
 }
 
 /// Names parameters after the last part of their capture, and after the whole where that is not enough.

@@ -1,5 +1,6 @@
 //! Rules of a method: its signature, and the options in `#[endpoint(..)]`.
 
+use super::types::{Direction, check_message_type};
 use super::{Defaults, service, store};
 use crate::diag::Errors;
 use crate::model::{Arg, Helper, Item, Method, Output};
@@ -9,35 +10,33 @@ use crate::{text, value};
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
-use syn::visit::Visit;
 use syn::{FnArg, Ident, Pat, PathArguments, ReceiverKind, ReturnType, Signature, Type};
 
 const OPTIONS: &[&str] = &["subject", "timeout", "metadata", "queue_group", "rename"];
 
 /// Names of the generated client and stores, or methods that every type has and that one of ours would hide.
-const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
+pub(crate) const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
 
 /// A method with a body of its own, and none of our attributes.
-pub(super) fn helper(input: MethodInput, errors: &mut Errors) -> Item {
-    check_cfg_attr(&input, errors);
-    Item::Helper(Helper {
+pub(super) fn helper(mut input: MethodInput, errors: &mut Errors) -> Item {
+    check_cfg_attr(&mut input, errors);
+    check_attributes(&mut input, errors);
+    Item::Helper(Box::new(Helper {
         attrs: input.attrs,
         sig: input.sig,
         body: input.body,
-    })
+    }))
 }
 
-pub(super) fn method(input: MethodInput, defaults: &Defaults, errors: &mut Errors) -> Method {
-    check_cfg_attr(&input, errors);
-    let before = std::mem::take(errors);
+pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut Errors) -> Method {
+    check_cfg_attr(&mut input, errors);
+    check_attributes(&mut input, errors);
     check_async(&input.sig, errors);
     check_receiver(&input.sig, errors);
     check_generics(&input.sig, errors);
     check_qualifiers(&input.sig, errors);
     let args = arguments(&input, errors);
     let output = output(&input.sig, errors);
-    let sound = errors.is_empty();
-    errors.prepend(before);
 
     let options = endpoint_options(&input.ours, errors);
     let mut reader = Reader {
@@ -95,34 +94,60 @@ pub(super) fn method(input: MethodInput, defaults: &Defaults, errors: &mut Error
         sig: input.sig,
         body: input.body,
         attrs: input.attrs,
-        sound,
         args,
         output,
         stores,
     }
 }
 
-/// `#[cfg_attr(.., kv_store(..))]`: we cannot know whether it is there.
-fn check_cfg_attr(input: &MethodInput, errors: &mut Errors) {
-    for attr in input
-        .attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("cfg_attr"))
-    {
+/// `#[cfg_attr(.., kv_store(..))]`: we cannot know whether it is there. Taken out, or the compiler would report it too.
+fn check_cfg_attr(input: &mut MethodInput, errors: &mut Errors) {
+    input.attrs.retain(|attr| {
         let syn::Meta::List(list) = &attr.meta else {
-            continue;
+            return true;
         };
-        for token in list.tokens.clone() {
-            if let proc_macro2::TokenTree::Ident(ident) = token {
-                if AttrKind::from_name(&ident.to_string()).is_some() {
-                    errors.at(
-                        &ident,
-                        format!("`{ident}` cannot stand in `cfg_attr`, since the contract would depend on it; put `#[cfg(..)]` on the method, or use two methods"),
-                    );
-                }
+        let ours = list.tokens.clone().into_iter().find_map(|token| match token {
+            proc_macro2::TokenTree::Ident(ident) => {
+                AttrKind::from_name(&ident.to_string()).map(|_| ident)
             }
+            _ => None,
+        });
+        match ours {
+            Some(ident) if list.path.is_ident("cfg_attr") => {
+                errors.at(
+                    &ident,
+                    format!("`{ident}` cannot stand in `cfg_attr`, since the contract would depend on it; put `#[cfg(..)]` on the method, or use two methods"),
+                );
+                false
+            }
+            _ => true,
         }
-    }
+    });
+}
+
+/// An attribute that is nearly one of ours. Taken out, or the compiler would report it too.
+fn check_attributes(input: &mut MethodInput, errors: &mut Errors) {
+    input.attrs.retain(|attr| {
+        let Some(ident) = attr.path().get_ident() else {
+            return true;
+        };
+        let name = ident.to_string();
+        let near = AttrKind::NAMES
+            .iter()
+            .any(|known| text::distance(&name, known) <= 2);
+        if !near && name != "kv_cache" {
+            return true;
+        }
+        errors.at(
+            ident,
+            format!(
+                "there is no attribute `{name}` for a method; {}there are {}",
+                text::did_you_mean(&name, AttrKind::NAMES),
+                text::list(AttrKind::NAMES)
+            ),
+        );
+        false
+    });
 }
 
 fn check_async(sig: &Signature, errors: &mut Errors) {
@@ -229,78 +254,17 @@ fn arguments(input: &MethodInput, errors: &mut Errors) -> Vec<Arg> {
     args
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Request,
-    Answer,
-}
-
-/// What the type of a message cannot hold.
-fn check_message_type(ty: &Type, direction: Direction, errors: &mut Errors) {
-    struct Finder<'a> {
-        direction: Direction,
-        errors: &'a mut Errors,
-    }
-    impl<'ast> Visit<'ast> for Finder<'_> {
-        fn visit_type_impl_trait(&mut self, ty: &'ast syn::TypeImplTrait) {
-            self.errors.at(
-                ty,
-                "every message has one type, and `impl Trait` is many; name the type",
-            );
-        }
-        fn visit_type_reference(&mut self, ty: &'ast syn::TypeReference) {
-            match self.direction {
-                Direction::Answer => {
-                    self.errors.at(
-                        ty,
-                        "an answer is encoded after the call has ended, so it cannot borrow; return an owned type (`String` for `&str`)",
-                    );
-                }
-                Direction::Request => {
-                    if let Some(token) = ty.mutability {
-                        self.errors
-                            .at(token, "a request is read, not changed; remove `mut`");
-                    }
-                    syn::visit::visit_type_reference(self, ty);
-                }
-            }
-        }
-        fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
-            match self.direction {
-                Direction::Answer if lifetime.ident != "static" => self.errors.at(
-                    lifetime,
-                    "an answer is encoded after the call has ended, so it cannot borrow; return an owned type",
-                ),
-                Direction::Request if lifetime.ident != "_" => self.errors.at(
-                    lifetime,
-                    "a request borrows from its message, and from nothing else; write `'_`, or leave the lifetime of a reference out",
-                ),
-                _ => {}
-            }
-        }
-        fn visit_path(&mut self, path: &'ast syn::Path) {
-            if let Some(first) = path.segments.first().filter(|first| first.ident == "Self") {
-                self.errors.at(
-                    &first.ident,
-                    "`Self` is known to the server alone, and a message has one type for both sides; name the type",
-                );
-            }
-            syn::visit::visit_path(self, path);
-        }
-        // Lifetimes in there are its own.
-        fn visit_type_fn_ptr(&mut self, _: &'ast syn::TypeFnPtr) {}
-    }
-    Finder { direction, errors }.visit_type(ty);
-}
-
 fn output(sig: &Signature, errors: &mut Errors) -> Output {
     let ReturnType::Type(_, ty) = &sig.output else {
-        return Output::Other(syn::parse_quote!(()));
+        return Output::Other(Box::new(syn::parse_quote!(())));
     };
     check_message_type(ty, Direction::Answer, errors);
     match result_arguments(ty) {
-        Some((ok, err)) => Output::Result { ok, err },
-        None => Output::Other((**ty).clone()),
+        Some((ok, err)) => Output::Result {
+            ok: Box::new(ok),
+            err: Box::new(err),
+        },
+        None => Output::Other(ty.clone()),
     }
 }
 

@@ -162,9 +162,9 @@ pub(super) fn service(
     let codec = codec(&mut reader);
     let metadata = reader.pairs("metadata");
     let krate = reader.path("crate", "::nats_service");
-    let named = options.iter().any(|option| option.name == "name");
-    let subject_named = options.iter().any(|option| option.name == "subject");
-    if !snake.is_ascii() && !(named && subject_named) {
+    let said = |name: &str| options.iter().any(|option| option.name == name);
+    let fully_named = said("name") && said("subject");
+    if !snake.is_ascii() && !fully_named {
         let rule = format!(
             "the service and its subjects are named after the trait, in ASCII; name them: `#[nats_service(name = \"..\", subject = \"..\")]`, since `{bare}` is not"
         );
@@ -173,12 +173,13 @@ pub(super) fn service(
     let service = Service {
         krate: krate.map_or_else(default_crate, |path| path.value),
         vis: input.vis.clone(),
+        trait_token: input.trait_token,
         ident: input.ident.clone(),
         attrs: without_ours(&input.attrs),
         deprecated: input
             .attrs
             .iter()
-            .filter(|attr| attr.path().is_ident("deprecated"))
+            .filter(|attr| attr.path().is_ident("deprecated") || attr.path().is_ident("allow"))
             .cloned()
             .collect(),
         generics: input.generics.clone(),

@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::options::{self, Opt, Reader, Spanned};
 use crate::parse::{AttrKind, MethodInput, OurAttr};
-use crate::value;
+use crate::{text, value};
 
 const KV_STORE: &[&str] = &[
     "bucket",
@@ -38,6 +38,7 @@ const OBJECT_STORE: &[&str] = &[
     "provision",
     "shared_key",
 ];
+const REQUIRED: &[&str] = &["bucket", "key"];
 const EVICT: &[&str] = &["bucket", "key", "write"];
 
 /// All stores of one method.
@@ -70,19 +71,18 @@ fn check_against_earlier(
     earlier: &[(Store, &OurAttr)],
     errors: &mut Errors,
 ) {
-    if store.action == Action::Put {
-        if let Some((_, first)) = earlier
+    if store.action == Action::Put
+        && let Some((_, first)) = earlier
             .iter()
             .find(|(other, _)| other.action == Action::Put)
-        {
-            errors.between(
+    {
+        errors.between(
                 (
                     attr.tokens.path(),
                     "a method's answer is kept in one place; keep one of the two, or write a method for each",
                 ),
                 (first.tokens.path(), "the answer is kept here already"),
             );
-        }
     }
     let (Some(bucket), Some(key)) = (&store.bucket, &store.key) else {
         return;
@@ -93,16 +93,16 @@ fn check_against_earlier(
                 .bucket
                 .as_ref()
                 .is_some_and(|other| other.value == bucket.value);
-        if let Some(first) = other.key.as_ref().filter(|_| same_bucket) {
-            if first.template.tokens_alike(&key.template) {
-                errors.between(
+        if let Some(first) = other.key.as_ref().filter(|_| same_bucket)
+            && first.template.tokens_alike(&key.template)
+        {
+            errors.between(
                     (
                         &key.tokens,
                         "this key of this bucket is stored or removed by the method already; remove one of the two",
                     ),
                     (&first.tokens, "the same key is named here"),
                 );
-            }
         }
     }
 }
@@ -196,7 +196,13 @@ fn check_required(
     args: &[Arg],
     errors: &mut Errors,
 ) {
-    let has = |name: &str| options.iter().any(|option| option.name == name);
+    // A misspelt one is there, and reported.
+    let has = |name: &str| {
+        let is = |option: &Opt| {
+            option.name == name || text::nearest(&option.name, REQUIRED) == Some(name)
+        };
+        options.iter().any(is)
+    };
     let name = attr.kind.name();
     if !has("bucket") {
         errors.at(
@@ -206,31 +212,23 @@ fn check_required(
     }
     if !has("key") {
         let method = &input.sig.ident;
-        let (example, meaning) = match args {
-            [] => (format!("{method}"), String::new()),
-            [one] => (
-                format!("{method}.<id>"),
-                format!(
-                    ", where `id` is a field of `{0}`, or `<{0}>` when it is the key itself",
-                    one.ident
-                ),
+        let example = match args {
+            [] => format!("`key = \"{method}\"`, say"),
+            [one] => format!(
+                "`key = \"{method}.<field>\"` with a field of `{0}`, or `key = \"{method}.<{0}>\"` when that is the key itself",
+                one.ident
             ),
             several => {
                 let names: Vec<String> = several
                     .iter()
                     .map(|arg| format!("<{}>", arg.ident))
                     .collect();
-                (
-                    format!("{method}.{}", names.join(".")),
-                    ", from the arguments".to_owned(),
-                )
+                format!("`key = \"{method}.{}\"`, say", names.join("."))
             }
         };
         errors.at(
             attr.tokens.path(),
-            format!(
-                "`#[{name}]` needs the key of the entry; add `key = \"{example}\"`, say{meaning}"
-            ),
+            format!("`#[{name}]` needs the key of the entry; add {example}"),
         );
     }
 }
@@ -277,7 +275,7 @@ fn settings(reader: &mut Reader<'_>, kind: Kind) -> Vec<Setting> {
         let history = reader.number(
             "history",
             (1, 64),
-            ", the revisions kept of every key; the server keeps no more",
+            "the revisions kept of a key; the server keeps no more than 64",
         );
         add(
             "history",
@@ -317,7 +315,7 @@ fn settings(reader: &mut Reader<'_>, kind: Kind) -> Vec<Setting> {
     let replicas = reader.number(
         "replicas",
         (1, 5),
-        ", the copies of the bucket: 3 survive the loss of one node, 5 of two",
+        "the copies of the bucket; 3 survive the loss of one node",
     );
     add(
         "replicas",

@@ -1,7 +1,14 @@
 //! `cfg` removes everything of a method; `deprecated`, documentation and lints stay where they mean the same.
 #![deny(warnings)]
+#![allow(clippy::all)]
 
 use nats_service::nats_service;
+
+#[deprecated]
+#[nats_service::message]
+pub struct Old {
+    id: u64,
+}
 
 #[nats_service]
 pub trait Things {
@@ -19,6 +26,11 @@ pub trait Things {
     #[allow(clippy::too_many_arguments)]
     #[must_use]
     async fn many(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8) -> u8;
+
+    /// With an old type, which generated code names again.
+    #[allow(deprecated)]
+    #[kv_store(bucket = "old", key = "<request.id>")]
+    async fn old_type(&self, request: Old) -> Old;
 
     /// One of two.
     #[cfg(not(any()))]
@@ -38,5 +50,5 @@ pub async fn call(client: &ThingsClient) {
 }
 
 fn main() {
-    assert_eq!(ThingsContract::SPEC.methods.len(), 3);
+    assert_eq!(ThingsContract::SPEC.methods.len(), 4);
 }

@@ -1,144 +1,13 @@
-//! Option lists, `name = value, flag, list(..)`: their syntax, what is unknown or said twice, and values by kind.
-//!
-//! One table per attribute; a wrong name or kind is found here, a wrong value by the rules in `validate`.
+//! Values by their kind: strings, numbers, durations, sizes, choices, pairs, paths. One of another kind is reported, with the
+//! form that was wanted.
 
+use super::{Opt, Spanned, Value};
 use crate::diag::Errors;
 use crate::text;
-use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::ToTokens;
+use proc_macro2::TokenStream;
 use std::time::Duration;
-use syn::ext::IdentExt as _;
-use syn::parse::{Parse, ParseStream, Parser as _};
-use syn::{Ident, Lit, LitStr, Token};
-
-/// One option as it was written.
-#[derive(Clone)]
-pub(crate) struct Opt {
-    /// `bucket`, or the text of a literal name (`"x-y"` in metadata).
-    pub(crate) name: String,
-    pub(crate) name_tokens: TokenStream,
-    pub(crate) value: Value,
-}
-
-#[derive(Clone)]
-pub(crate) enum Value {
-    /// A name alone.
-    None,
-    /// After `=`.
-    Tokens(TokenStream),
-    /// In parentheses.
-    List(Vec<Opt>),
-}
-
-/// The options of one attribute, or what was wrong with its syntax.
-#[derive(Clone, Default)]
-pub(crate) struct Options(pub(crate) Vec<Opt>);
-
-impl Parse for Options {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let mut options = Vec::new();
-        while !input.is_empty() {
-            options.push(input.parse()?);
-            if input.is_empty() {
-                break;
-            }
-            if !input.peek(Token![,]) {
-                return Err(
-                    input.error("options are separated by commas: `name = value, name = value`")
-                );
-            }
-            input.parse::<Token![,]>()?;
-        }
-        Ok(Self(options))
-    }
-}
-
-impl Parse for Opt {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let (name, name_tokens) = if input.peek(LitStr) {
-            let literal: LitStr = input.parse()?;
-            (literal.value(), literal.into_token_stream())
-        } else if input.peek(Ident::peek_any) {
-            let ident = Ident::parse_any(input)?;
-            (ident.unraw().to_string(), ident.into_token_stream())
-        } else {
-            return Err(input.error("an option begins with its name: `name = value`"));
-        };
-        let value = if input.peek(syn::token::Paren) {
-            let content;
-            syn::parenthesized!(content in input);
-            Value::List(content.parse::<Options>()?.0)
-        } else if input.peek(Token![=]) {
-            let equals: Token![=] = input.parse()?;
-            let mut tokens = TokenStream::new();
-            while !input.is_empty() && !input.peek(Token![,]) {
-                tokens.extend([input.parse::<TokenTree>()?]);
-            }
-            if tokens.is_empty() {
-                return Err(syn::Error::new_spanned(
-                    equals,
-                    format!("`{name} =` wants a value after it"),
-                ));
-            }
-            Value::Tokens(tokens)
-        } else {
-            Value::None
-        };
-        Ok(Self {
-            name,
-            name_tokens,
-            value,
-        })
-    }
-}
-
-/// A value with the tokens it was written as.
-#[derive(Clone)]
-pub(crate) struct Spanned<T> {
-    pub(crate) value: T,
-    pub(crate) tokens: TokenStream,
-}
-
-impl<T> Spanned<T> {
-    pub(crate) fn span(&self) -> Span {
-        self.tokens
-            .clone()
-            .into_iter()
-            .next()
-            .map_or_else(Span::call_site, |token| token.span())
-    }
-}
-
-/// Reports names that the attribute does not have, and names said twice. `elsewhere` explains options of other attributes.
-pub(crate) fn check_names(
-    options: &[Opt],
-    attribute: &str,
-    known: &[&str],
-    elsewhere: &dyn Fn(&str) -> Option<String>,
-    errors: &mut Errors,
-) {
-    for (i, option) in options.iter().enumerate() {
-        let name = option.name.as_str();
-        if !known.contains(&name) {
-            let message = elsewhere(name).unwrap_or_else(|| {
-                format!(
-                    "`{attribute}` has no option `{name}`; {}its options are {}",
-                    text::did_you_mean(name, known),
-                    text::list(known)
-                )
-            });
-            errors.at(&option.name_tokens, message);
-        } else if let Some(first) = options[..i].iter().find(|other| other.name == name) {
-            errors.between(
-                (
-                    &option.name_tokens,
-                    format!("`{name}` is given twice; keep one of the two"),
-                ),
-                (&first.name_tokens, format!("`{name}` is given here first")),
-            );
-        }
-    }
-}
+use syn::parse::Parser as _;
+use syn::{Lit, LitStr};
 
 /// Typed access to checked options: a value of the wrong kind is reported, and then absent.
 pub(crate) struct Reader<'a> {
@@ -237,7 +106,7 @@ impl Reader<'_> {
         why: &str,
     ) -> Option<Spanned<u64>> {
         let tokens = self.tokens(name, &low.to_string())?;
-        let rule = format!("`{name}` is a number from {low} to {high}{why}");
+        let rule = format!("`{name}` is a number from {low} to {high} ({why})");
         // `-1` is two tokens, and is best answered by the rule.
         if let Ok(Lit::Int(number)) = syn::parse2::<Lit>(tokens.clone()) {
             match number.base10_parse::<u64>() {
@@ -246,17 +115,17 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
-        } else if let Ok(Lit::Str(text)) = syn::parse2::<Lit>(tokens.clone()) {
-            if let Ok(number) = text.value().parse::<u64>() {
-                self.errors.at(
-                    &tokens,
-                    format!(
-                        "{rule}, without quotes; write `{name} = {}`",
-                        number.clamp(low, high)
-                    ),
-                );
-                return None;
-            }
+        } else if let Ok(Lit::Str(text)) = syn::parse2::<Lit>(tokens.clone())
+            && let Ok(number) = text.value().parse::<u64>()
+        {
+            self.errors.at(
+                &tokens,
+                format!(
+                    "{rule}; write `{name} = {}`, without quotes",
+                    number.clamp(low, high)
+                ),
+            );
+            return None;
         }
         self.errors.at(&tokens, rule);
         None
@@ -311,8 +180,8 @@ impl Reader<'_> {
         }
         let names: Vec<&str> = choices.iter().map(|choice| choice.0).collect();
         let near = text::nearest(&text.value, &names)
-            .map(|near| format!("; did you mean `\"{near}\"`?"))
-            .unwrap_or_default();
+            .map(|near| format!("; did you mean `\"{near}\"`? It"))
+            .unwrap_or_else(|| "; it".to_owned());
         let lines: Vec<String> = choices
             .iter()
             .map(|(name, _, meaning)| format!("\n  \"{name}\": {meaning}"))
@@ -320,7 +189,7 @@ impl Reader<'_> {
         self.errors.at(
             &text.tokens,
             format!(
-                "`{name}` cannot be `\"{}\"`{near}; it is one of{}",
+                "`{name}` cannot be `\"{}\"`{near} is one of{}",
                 text.value,
                 lines.concat()
             ),

@@ -1,0 +1,151 @@
+//! The server's side of a method: the body, the keys that it and the answer give, and the call.
+
+use super::names::{self, Names, located, moved};
+use crate::model::{From, Method, Output};
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+
+/// The body of several arguments: an object with their names. One struct both owns, for decoding, and refers, for encoding.
+pub(super) fn args_struct(names: &Names<'_>, method: &Method) -> TokenStream {
+    if method.args.len() < 2 {
+        return quote!();
+    }
+    let private = &names.private;
+    let (args, cfgs) = (names.args(method), method.guards());
+    let parameters: Vec<_> = (0..method.args.len())
+        .map(|i| format_ident!("A{i}"))
+        .collect();
+    let fields = method.args.iter().zip(&parameters).map(|(arg, parameter)| {
+        let ident = &arg.ident;
+        quote!(#ident: #parameter)
+    });
+    let serde = crate::validate::path_text(&names.service.krate, quote!(::__private::serde));
+    quote! {
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[::core::prelude::v1::derive(#private::serde::Serialize, #private::serde::Deserialize)]
+        #[serde(crate = #serde)]
+        struct #args<#(#parameters),*> { #(#fields),* }
+    }
+}
+
+/// How the server answers.
+pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
+    let private = &names.private;
+    let (hidden, cfgs, service) = (names.method(method), method.guards(), &names.service.ident);
+    let types = method
+        .args
+        .iter()
+        .map(|arg| names::with_lifetime(&arg.ty, "'de"));
+    let request = match method.args.len() {
+        0 => quote!(()),
+        1 => quote!(#(#types)*),
+        _ => {
+            let args = names.args(method);
+            let (first, last) = names::ends(method);
+            let (args, end) = (moved(quote!(#args), first), quote_spanned!(last=> >));
+            quote!(#args<#(#types),* #end)
+        }
+    };
+    let arguments = match &method.args[..] {
+        [] => quote!(),
+        [_] => quote!(request),
+        several => {
+            let fields = several.iter().map(|arg| &arg.ident);
+            quote!(#(request.#fields),*)
+        }
+    };
+    let ident = method.ident();
+    let call = quote!(<S as #service>::#ident(service, #arguments));
+    let call = match &method.output {
+        Output::Result { .. } => call,
+        Output::Other(ty) => {
+            let pick = names.pick(ty);
+            quote!(#private::settle::<#pick, _>(#call))
+        }
+    };
+    let (request_keys, request_name) = fill(method, false);
+    let (response_keys, response_name) = fill(method, true);
+    let unused = if method.args.is_empty() {
+        quote!(let _ = request;)
+    } else {
+        quote!()
+    };
+    quote! {
+        #(#cfgs)*
+        #[allow(deprecated)]
+        impl<S: #service> #private::Handle<S> for #hidden {
+            type Request<'de> = #request;
+
+            fn request_keys(
+                #request_name: &Self::Request<'_>,
+                keys: &mut #private::Keys,
+            ) -> ::core::result::Result<(), #private::KeyError> {
+                #request_keys
+            }
+
+            fn response_keys(
+                #response_name: &Self::Answer,
+                keys: &mut #private::Keys,
+            ) -> ::core::result::Result<(), #private::KeyError> {
+                #response_keys
+            }
+
+            fn call<'a>(
+                service: &'a S,
+                request: Self::Request<'a>,
+            ) -> impl ::core::future::Future<
+                Output = ::core::result::Result<Self::Answer, Self::Error>
+            > + ::core::marker::Send + 'a {
+                #unused
+                #call
+            }
+        }
+    }
+}
+
+/// The captures of all stores, in order, as field accesses that an error underlines at the key.
+fn fill(method: &Method, response: bool) -> (TokenStream, TokenStream) {
+    let mut lines = Vec::new();
+    for key in method.stores.iter().filter_map(|store| store.key.as_ref()) {
+        for capture in &key.captures {
+            // With the literal's own span the compiler would propose a field's name in place of the whole literal.
+            let span = located(key.span);
+            let fields: Vec<_> = capture
+                .fields
+                .iter()
+                .map(|field| names::member(field, span))
+                .collect();
+            let line = match capture.from {
+                From::Response if response => {
+                    quote_spanned!(span=> keys.response(&answer #(.#fields)*)?;)
+                }
+                From::Argument(i) if !response => {
+                    let base = match &method.args[..] {
+                        [_] => quote_spanned!(span=> request),
+                        several => {
+                            let mut ident = several[i].ident.clone();
+                            ident.set_span(span);
+                            quote_spanned!(span=> request.#ident)
+                        }
+                    };
+                    quote_spanned!(span=> keys.request(&#base #(.#fields)*)?;)
+                }
+                _ => continue,
+            };
+            lines.push(line);
+        }
+    }
+    let name = if response { "answer" } else { "request" };
+    if lines.is_empty() {
+        return (
+            quote!(let _ = keys; ::core::result::Result::Ok(())),
+            quote!(_),
+        );
+    }
+    let name = syn::Ident::new(name, Span::call_site());
+    (
+        quote!(#(#lines)* ::core::result::Result::Ok(())),
+        quote!(#name),
+    )
+}

@@ -1,0 +1,4 @@
+#[nats_service::message]
+pub fn save() {}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use nats_service::nats_service;
+
+#[nats_service]
+pub trait Profiles {
+    async fn save(&self, id: String) -> String;
+    #[endpoint(subject = "save")]
+    async fn store(&self, id: String) -> String;
+}
+
+fn main() {}

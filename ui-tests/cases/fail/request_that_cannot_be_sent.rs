@@ -1,0 +1,13 @@
+use nats_service::nats_service;
+
+#[derive(serde::Deserialize)]
+pub struct Plain {
+    pub id: String,
+}
+
+#[nats_service]
+pub trait Profiles {
+    async fn save(&self, request: Plain) -> String;
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use nats_service::nats_service;
+
+#[nats_service]
+pub trait Profiles {
+    #[kv_store(bucket = "a", key = "<id>")]
+    #[kv_evict(bucket = "a", key = "{id}")]
+    async fn save(&self, id: String) -> String;
+}
+
+fn main() {}
