@@ -1,8 +1,10 @@
 //! Typed key-value buckets, against a real server.
 
+use async_nats::jetstream;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use nats_service::{Codec, KvStore, Operation, StoreError, Watch, WatchEvent};
+use nats_service_testkit::Proxy;
 use nats_service_tests::{Nats, soon, until};
 
 async fn bucket(nats: &Nats) -> KvStore<u32> {
@@ -283,6 +285,69 @@ async fn a_watch_resumes_after_a_restart_and_neither_replays_nor_misses() {
         assert_eq!(next(watch).await, "a=2");
     }
     assert_eq!(nats.consumers("KV_b").await, 4);
+}
+
+#[tokio::test]
+async fn a_watch_survives_a_broken_connection_without_a_replay() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    for value in 0..50 {
+        store.key("old").unwrap().put(&value).await.unwrap();
+    }
+    let proxy = Proxy::start(nats.server.url()).await.unwrap();
+    let client = async_nats::connect(proxy.url()).await.unwrap();
+    let far = KvStore::<u32>::bind(jetstream::new(client), "b").unwrap();
+    let mut idle = far.watch().updates_only().await.unwrap();
+    assert_eq!(next(&mut idle).await, ".");
+    let mut seen = far.watch().await.unwrap();
+    assert_eq!(take(&mut seen, 2).await, ["old=49", "."]);
+    let a = store.key("a").unwrap();
+    for value in 0..3 {
+        proxy.cut().await.unwrap();
+        a.put(&value).await.unwrap();
+        proxy.pass().await.unwrap();
+        for watch in [&mut idle, &mut seen] {
+            assert_eq!(next(watch).await, format!("a={value}"));
+        }
+    }
+    drop((idle, seen));
+    until("no consumer is left", async || {
+        nats.consumers("KV_b").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_in_a_bucket_that_is_made_anew_and_ends_with_one_that_is_gone() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    let a = store.key("a").unwrap();
+    a.put(&1).await.unwrap();
+    a.put(&2).await.unwrap();
+    let mut watch = store.watch().await.unwrap();
+    assert_eq!(take(&mut watch, 2).await, ["a=2", "."]);
+    nats.js.delete_key_value("b").await.unwrap();
+    nats.kv_bucket("b").await;
+    a.put(&3).await.unwrap();
+    assert_eq!(next(&mut watch).await, "a=3");
+
+    nats.js.delete_key_value("b").await.unwrap();
+    match soon("the end", watch.next()).await {
+        Some(Err(StoreError::BucketNotFound { bucket })) => assert_eq!(bucket, "b"),
+        other => panic!("{other:?}"),
+    }
+    assert!(soon("the end", watch.next()).await.is_none());
+}
+
+#[test]
+fn stores_are_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone + std::fmt::Debug>() {}
+    fn sent<T: Send>() {}
+    // Whatever the values are.
+    shared::<KvStore<std::rc::Rc<u8>>>();
+    shared::<nats_service::KvKey<std::rc::Rc<u8>>>();
+    shared::<nats_service::ObjectStore<std::rc::Rc<u8>>>();
+    sent::<Watch<std::rc::Rc<u8>>>();
 }
 
 #[tokio::test]
