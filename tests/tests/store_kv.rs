@@ -4,7 +4,7 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use nats_service::{Codec, KvStore, Operation, StoreError, Watch, WatchEvent};
-use nats_service_testkit::Proxy;
+use nats_service_testkit::{Proxy, TestCluster};
 use nats_service_tests::{Nats, soon, until};
 
 async fn bucket(nats: &Nats) -> KvStore<u32> {
@@ -337,6 +337,50 @@ async fn a_watch_goes_on_in_a_bucket_that_is_made_anew_and_ends_with_one_that_is
         other => panic!("{other:?}"),
     }
     assert!(soon("the end", watch.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_replicated_bucket_keeps_the_same_promises() {
+    let cluster = TestCluster::start().await.unwrap();
+    let client = async_nats::connect(cluster.server(0).url()).await.unwrap();
+    let js = jetstream::new(client);
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        history: 10,
+        num_replicas: 3,
+        ..Default::default()
+    };
+    // A fresh cluster sometimes leaves the first request to make a stream without an answer.
+    until("a bucket", async || {
+        js.create_key_value(config.clone()).await.is_ok()
+    })
+    .await;
+    let store = KvStore::<u32>::bind(js, "b").unwrap();
+    let a = store.key("a").unwrap();
+    // Right after its creation a bucket may have no leader yet.
+    until("the first write", async || a.put(&1).await.is_ok()).await;
+    for round in 0..20 {
+        let first = a.put(&round).await.unwrap();
+        let second = a.update(&round, first).await.unwrap();
+        match a.update(&0, first).await {
+            Err(StoreError::Conflict {
+                expected, current, ..
+            }) => {
+                // The revision is asked from any replica, which may lag.
+                assert!(current.is_some_and(|c| c <= second), "{current:?}");
+                assert_eq!(expected, first);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            a.create(&0).await,
+            Err(StoreError::Conflict { .. })
+        ));
+        a.delete().await.unwrap();
+        a.create(&round).await.unwrap();
+        a.purge().await.unwrap();
+        a.create(&round).await.unwrap();
+    }
 }
 
 #[test]
