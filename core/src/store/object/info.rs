@@ -87,7 +87,7 @@ pub(super) struct Meta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) description: Option<String>,
     #[serde(default, skip_serializing_if = "is_empty")]
-    pub(super) headers: Option<BTreeMap<String, Vec<String>>>,
+    pub(super) headers: Option<BTreeMap<String, Values>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) metadata: Option<BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,24 @@ pub(super) struct Link {
     pub(super) name: Option<String>,
 }
 
-fn is_empty(headers: &Option<BTreeMap<String, Vec<String>>>) -> bool {
+/// The values of a header. ADR-20 has a list; Python's users write a single text, and it reaches the wire as that.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Values {
+    Many(Vec<String>),
+    One(String),
+}
+
+impl Values {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Values::Many(values) => values,
+            Values::One(value) => vec![value],
+        }
+    }
+}
+
+fn is_empty(headers: &Option<BTreeMap<String, Values>>) -> bool {
     headers.as_ref().is_none_or(BTreeMap::is_empty)
 }
 
@@ -130,7 +147,7 @@ impl Meta {
     pub(super) fn with_headers(mut self, headers: &HeaderMap) -> Self {
         let pairs = headers.iter().map(|(name, values)| {
             let values = values.iter().map(|value| value.as_str().to_owned());
-            (name.to_string(), values.collect())
+            (name.to_string(), Values::Many(values.collect()))
         });
         self.headers = Some(pairs.collect());
         self
@@ -139,7 +156,7 @@ impl Meta {
     pub(super) fn into_info(self, revision: u64, modified: SystemTime) -> ObjectInfo {
         let mut headers = HeaderMap::new();
         for (name, values) in self.headers.unwrap_or_default() {
-            for value in values {
+            for value in values.into_vec() {
                 // Read from the network: what is no header is left out.
                 if let (Ok(name), Ok(value)) =
                     (name.parse::<HeaderName>(), value.parse::<HeaderValue>())
@@ -242,11 +259,11 @@ mod tests {
     fn metadata_of_other_clients_is_read_and_its_bad_headers_passed_over() {
         let meta: Meta = serde_json::from_str(
             r#"{"name":"a","bucket":"b","nuid":"n","size":3,"mtime":"0001-01-01T00:00:00Z","chunks":1,
-                "digest":"SHA-256=x","headers":{"Content-Type":["application/json"],"X:":["a\r\nb"]},"new":1}"#,
+                "digest":"SHA-256=x","headers":{"Content-Type":["application/json"],"X:":["a\r\nb"],"One":"1"},"new":1}"#,
         )
         .unwrap();
         let info = meta.into_info(1, SystemTime::UNIX_EPOCH);
         assert_eq!(info.content_type(), Some("application/json"));
-        assert_eq!((info.size, info.headers.len(), info.deleted), (3, 1, false));
+        assert_eq!((info.size, info.headers.len(), info.deleted), (3, 2, false));
     }
 }
