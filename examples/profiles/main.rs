@@ -3,6 +3,9 @@
 //! `cargo run --example profiles` plays the whole story on a private nats-server; `-- --nats URL` plays it on yours.
 //! `cargo run --example profiles -- serve --nats URL` serves until a signal comes, and then drains.
 
+// What is `pub` here would be exported by a crate of its own.
+#![allow(unreachable_pub)]
+
 mod contract;
 mod service;
 mod story;

@@ -1,6 +1,8 @@
 //! `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as ADR-32 has them: how `nats micro` and every official client find us.
 
 use super::stats::Stats;
+use crate::store::WriterStats;
+use crate::store::persist::Writers;
 use crate::wire::spec::{MethodSpec, ServiceSpec};
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
@@ -19,6 +21,8 @@ pub(crate) struct Instance {
     pub(crate) id: String,
     pub(crate) started: OffsetDateTime,
     pub(crate) endpoints: Vec<(&'static MethodSpec, Arc<Stats>)>,
+    /// `None` without JetStream.
+    pub(crate) writers: Option<Writers>,
 }
 
 #[derive(Clone, Copy)]
@@ -89,6 +93,9 @@ struct EndpointStats<'a> {
 struct EndpointData {
     num_shed: u64,
     num_forged: u64,
+    /// The writers of the buckets that this endpoint's answers go to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    writers: Vec<WriterStats>,
 }
 
 impl Instance {
@@ -150,6 +157,7 @@ impl Instance {
                 data: EndpointData {
                     num_shed: reading.shed,
                     num_forged: reading.forged,
+                    writers: self.writers_of(spec),
                 },
             }
         });
@@ -157,6 +165,23 @@ impl Instance {
             started: self.started,
             endpoints: endpoints.collect(),
         }
+    }
+}
+
+impl Instance {
+    fn writers_of(&self, method: &MethodSpec) -> Vec<WriterStats> {
+        let all = self
+            .writers
+            .as_ref()
+            .map(Writers::stats)
+            .unwrap_or_default();
+        let of_this = |writer: &WriterStats| {
+            method
+                .stores
+                .iter()
+                .any(|store| store.bucket.name == writer.bucket)
+        };
+        all.into_iter().filter(of_this).collect()
     }
 }
 

@@ -2,8 +2,8 @@
 //! the writers, and says what it could not do.
 
 use super::endpoint::Stop;
-use crate::store::FailedWrite;
 use crate::store::persist::Writers;
+use crate::store::{FailedWrite, WriterStats};
 use async_nats::{Client, Subscriber};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -42,6 +42,23 @@ pub struct ShutdownReport {
 pub struct ShutdownError(pub ShutdownReport);
 
 impl Running {
+    /// What the writers of the buckets are doing: how much waits, how much was written, how old the oldest is.
+    ///
+    /// ```no_run
+    /// # fn look(running: &nats_service::Running) {
+    /// for writer in running.writer_stats() {
+    ///     println!("{}: {} queued, {} in flight", writer.bucket, writer.queued, writer.in_flight);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn writer_stats(&self) -> Vec<WriterStats> {
+        self.writers
+            .as_ref()
+            .map(Writers::stats)
+            .unwrap_or_default()
+    }
+
     /// Stops: no new requests, then an end to those that were taken, then their replies, then the pending writes.
     ///
     /// Takes `deadline` at most, plus what it takes to tell the callers of cut requests.

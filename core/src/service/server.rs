@@ -234,6 +234,7 @@ impl Server {
                 id: instance_id(&client),
                 started: OffsetDateTime::now_utc(),
                 endpoints: Vec::new(),
+                writers: stores.as_ref().map(|stores| stores.writers().clone()),
             };
             for (method, bind) in mount.endpoints {
                 let stats = Arc::<Stats>::default();
@@ -283,7 +284,7 @@ impl Server {
             stop,
             endpoints,
             discovery,
-            writers: stores.map(Stores::into_writers),
+            writers: stores.as_ref().map(|stores| stores.writers().clone()),
         };
         confirm(&running.client).await?;
         Ok(running)

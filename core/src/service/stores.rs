@@ -74,7 +74,7 @@ impl Stores {
         found.map(|(_, _, writer)| writer.clone())
     }
 
-    pub(crate) fn into_writers(self) -> Writers {
-        self.writers
+    pub(crate) fn writers(&self) -> &Writers {
+        &self.writers
     }
 }
