@@ -17,13 +17,14 @@ pub(crate) struct Service {
     pub(crate) krate: syn::Path,
     pub(crate) vis: Visibility,
     pub(crate) trait_token: Token![trait],
+    pub(crate) brace: syn::token::Brace,
     pub(crate) ident: Ident,
     pub(crate) attrs: Vec<Attribute>,
     /// `deprecated` and `allow`, for what a user names. A `cfg` is gone before we see it.
     pub(crate) deprecated: Vec<Attribute>,
     /// Only of a broken trait; a service has none.
     pub(crate) generics: Generics,
-    /// The same.
+    /// As they were written.
     pub(crate) supertraits: Punctuated<TypeParamBound, Token![+]>,
     pub(crate) name: String,
     /// `None` for the version of the user's crate.

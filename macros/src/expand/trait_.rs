@@ -5,9 +5,9 @@
 
 use super::names::Names;
 use crate::model::{Item, Method};
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Attribute, FnArg, Pat, ReturnType, Signature};
+use proc_macro2::{Delimiter, Group, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{Attribute, FnArg, Ident, Lifetime, Pat, ReturnType, Signature};
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let service = names.service;
@@ -23,18 +23,22 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         Item::Helper(helper) => method(&helper.attrs, &helper.sig, helper.body.as_ref(), true),
         Item::Other(item) => quote!(#item),
     });
-    // A bound that is not allowed stays, or the user's implementation would not compile for want of it.
-    let more = if names.inert && !service.supertraits.is_empty() {
-        let bounds = &service.supertraits;
-        quote!(+ #bounds)
-    } else {
+    // What the user wrote stays: an import that only it needs is then used, and after an error the bound is still there.
+    let more = if service.supertraits.is_empty() {
         quote!()
+    } else {
+        let bounds = &service.supertraits;
+        quote!(#bounds +)
     };
+    // Where a header and a body end, lints look too: with spans of ours they would underline our attribute.
+    let statics = Lifetime::new("'static", ident.span());
+    let mut body = TokenStream::new();
+    service
+        .brace
+        .surround(&mut body, |body| body.extend(quote!(#(#items)*)));
     quote! {
         #(#attrs)*
-        #vis #keyword #ident #generics: ::core::marker::Send + ::core::marker::Sync + 'static #more #clause {
-            #(#items)*
-        }
+        #vis #keyword #ident #generics: #more ::core::marker::Send + ::core::marker::Sync + #statics #clause #body
     }
 }
 
@@ -58,10 +62,17 @@ fn method(
         let end = body.map_or_else(|| quote!(;), |body| quote!(#body));
         return quote!(#(#attrs)* #sig #end);
     }
-    let output = match &sig.output {
-        ReturnType::Default => quote!(()),
-        ReturnType::Type(_, ty) => quote!(#ty),
+    let (output, end) = match &sig.output {
+        ReturnType::Default => (quote!(()), sig.paren_token.span.close()),
+        ReturnType::Type(_, ty) => {
+            let output = quote!(#ty);
+            let last = output.clone().into_iter().last();
+            let end = last.map_or_else(Span::call_site, |token| token.span());
+            (output, end)
+        }
     };
+    // A signature that ends where the user's does: a lint about the method then underlines it, and not our attribute.
+    let send = Ident::new("Send", end);
     let Signature {
         constness,
         safety,
@@ -81,18 +92,20 @@ fn method(
         }
         input => quote!(#input),
     });
-    let (end, allow) = match body {
-        Some(body) => (
-            quote!({ async move #body }),
-            quote!(#[allow(clippy::manual_async_fn)]),
-        ),
-        None => (quote!(;), quote!()),
+    let (rest, allow) = match body {
+        Some(body) => {
+            let mut block = Group::new(Delimiter::Brace, quote!(async move #body));
+            let first = body.clone().into_iter().next();
+            block.set_span(first.map_or(end, |token| token.span()));
+            (quote!(#block), quote!(#[allow(clippy::manual_async_fn)]))
+        }
+        None => (quote_spanned!(end=> ;), quote!()),
     };
     quote! {
         #(#attrs)*
         #allow
         #constness #safety #abi #fn_token #ident #generics (#(#inputs),*)
-            -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
-        #clause #end
+            -> impl ::core::future::Future<Output = #output> + ::core::marker::#send
+        #clause #rest
     }
 }

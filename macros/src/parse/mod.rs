@@ -18,6 +18,7 @@ pub(crate) struct TraitInput {
     pub(crate) ident: Ident,
     pub(crate) generics: Generics,
     pub(crate) supertraits: Punctuated<TypeParamBound, Token![+]>,
+    pub(crate) brace: syn::token::Brace,
     pub(crate) items: Vec<Item>,
 }
 
@@ -115,7 +116,7 @@ impl Parse for TraitInput {
         }
         generics.where_clause = input.parse()?;
         let content;
-        syn::braced!(content in input);
+        let brace = syn::braced!(content in input);
         attrs.extend(content.call(Attribute::parse_inner)?);
         let mut items = Vec::new();
         while !content.is_empty() {
@@ -129,6 +130,7 @@ impl Parse for TraitInput {
             ident,
             generics,
             supertraits,
+            brace,
             items,
         })
     }

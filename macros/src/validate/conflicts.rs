@@ -1,6 +1,7 @@
 //! Rules that need two places: subjects, names, and what the stores of one bucket must agree on.
 //!
-//! Two methods that both stand under a `cfg` may exclude each other, so they are not compared.
+//! Two methods that both stand under a `cfg` may exclude each other, so they are not compared. Whether a `cfg` holds is not
+//! known here: settings of a method that is left out still count for its bucket, unless another names them otherwise.
 
 use crate::diag::Errors;
 use crate::model::{
@@ -106,9 +107,12 @@ fn puts(service: &Service) -> Vec<(usize, &Method, &Store)> {
 fn check_settings(service: &Service, errors: &mut Errors) {
     let puts = puts(service);
     for (i, (_, second_method, second)) in puts.iter().enumerate() {
+        let exclusive =
+            |first: &Method| !first.cfgs().is_empty() && !second_method.cfgs().is_empty();
         for setting in &second.settings {
-            let differs = |(_, _, first): &&(usize, &Method, &Store)| {
-                one_bucket(first, second)
+            let differs = |(_, method, first): &&(usize, &Method, &Store)| {
+                !exclusive(method)
+                    && one_bucket(first, second)
                     && first
                         .setting(setting.name)
                         .is_some_and(|value| *value != setting.value)
@@ -180,7 +184,14 @@ fn merge_settings(service: &mut Service) {
                 .iter()
                 .find(|(kind, name, _)| *kind == store.kind && *name == bucket.value);
             store.settings = match known {
-                Some((_, _, settings)) => settings.clone(),
+                Some((_, _, settings)) => {
+                    let mut all = store.settings.clone();
+                    let more = settings
+                        .iter()
+                        .filter(|setting| store.setting(setting.name).is_none());
+                    all.extend(more.cloned());
+                    all
+                }
                 // Nobody here fills it, so nobody here knows how it is to be made.
                 None => vec![Setting {
                     name: "provision",

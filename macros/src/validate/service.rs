@@ -174,6 +174,7 @@ pub(super) fn service(
         krate: krate.map_or_else(default_crate, |path| path.value),
         vis: input.vis.clone(),
         trait_token: input.trait_token,
+        brace: input.brace,
         ident: input.ident.clone(),
         attrs: without_ours(&input.attrs),
         deprecated: input
