@@ -477,6 +477,10 @@ async fn a_leader_that_is_killed_under_its_writes_takes_none_with_it() {
     cluster.server(leader).kill().await.unwrap();
     let report = writers.drain(Instant::now() + PATIENCE).await;
     assert_eq!(report.unwritten.len(), 0);
+    // Whoever led before comes back, and brings nothing back with it.
+    cluster.server(leader).restart().await.unwrap();
+    cluster.wait_ready().await.unwrap();
+    cluster.stream_leader("KV_answers").await.unwrap();
     let revisions = revisions(&js).await;
     assert_eq!(revisions.len(), 1000);
     for (key, values) in revisions {
