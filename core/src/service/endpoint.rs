@@ -113,7 +113,10 @@ impl EndpointLoop {
             match self.next_event(stopped.as_mut()).await {
                 Event::Request(message) => self.take(message).await,
                 Event::Room => self.serve_waiting().await,
-                Event::Stop => super::running::stop_intake(&mut self.subscription).await,
+                Event::Stop => {
+                    let client = &self.endpoint.context().client;
+                    super::drain::end_intake(client, &mut self.subscription).await;
+                }
                 Event::End => break,
             }
         }
