@@ -193,7 +193,7 @@ impl EndpointLoop {
     /// Serves a request that was `received` then, and whose turn it is `now`.
     async fn serve(&mut self, message: Message, received: Instant, now: Instant) {
         let reply = message.reply.clone();
-        Arc::clone(&self.endpoint).begin(message, &mut self.slot);
+        Arc::clone(&self.endpoint).begin(message, received, &mut self.slot);
         if self.detour > 0 {
             self.detour -= 1;
             self.spawn(reply, received);
