@@ -96,6 +96,8 @@ pub enum Act {
     Hold,
     /// Compute until two handlers do so at once.
     Compute,
+    /// Answer with the number of handlers begun so far.
+    Count,
     /// Answer with so many bytes.
     Grow(usize),
 }
@@ -193,6 +195,7 @@ impl Worker {
             }
             Act::Hold => self.gate.acquire().await.expect("a gate").forget(),
             Act::Compute => self.compute(),
+            Act::Count => task.text = self.begun().to_string(),
             Act::Grow(bytes) => task.text = "x".repeat(bytes),
         }
         run.ended = true;
