@@ -136,7 +136,7 @@ async fn request<E>(
     let client = &core.mux.client;
     let subject = spec.subject;
     // The server ends the connection of a client that sends more than it takes.
-    let (size, max) = (body.len(), client.max_payload());
+    let (size, max) = (body.len() + header_bytes(spec.codec), client.max_payload());
     if size > max {
         return Err(CallError::TooLarge { subject, size, max });
     }
@@ -162,6 +162,18 @@ async fn request<E>(
         return Err(CallError::NoResponders { subject });
     }
     Ok(message)
+}
+
+/// What the headers of a request add to its body: the server counts both.
+fn header_bytes(codec: Codec) -> usize {
+    match codec {
+        Codec::Json => 0,
+        #[cfg(feature = "msgpack")]
+        codec => {
+            let fixed = "NATS/1.0\r\n: \r\n\r\n".len();
+            fixed + header::CONTENT_TYPE.len() + codec.content_type().len()
+        }
+    }
 }
 
 fn connection<E>(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError<E> {

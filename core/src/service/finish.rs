@@ -94,10 +94,11 @@ impl Context {
     pub(crate) async fn finish(
         &self,
         reply: Option<Subject>,
+        received: Instant,
         answer: Result<Answer, Error>,
     ) -> Verdict {
         let kept = match answer {
-            Ok(answer) => self.keep(reply.is_some(), answer).await,
+            Ok(answer) => self.keep(reply.is_some(), received, answer).await,
             Err(error) => Err(error),
         };
         let kept = match kept {
@@ -120,7 +121,12 @@ impl Context {
     }
 
     /// Does the writes that come before the reply, and plans those that come after it.
-    async fn keep(&self, replies: bool, answer: Answer) -> Result<Kept<'_>, Error> {
+    async fn keep(
+        &self,
+        replies: bool,
+        received: Instant,
+        answer: Answer,
+    ) -> Result<Kept<'_>, Error> {
         let Answer {
             body,
             codec,
@@ -162,7 +168,6 @@ impl Context {
             headers: None,
             later: Vec::new(),
         };
-        let deadline = tokio::time::Instant::now() + self.spec.timeout;
         for planned in planned {
             let by_reference = too_large && planned.can_carry();
             if planned.spec.write != WriteMode::BeforeReply && !by_reference {
@@ -177,7 +182,7 @@ impl Context {
             } = planned;
             let reference = by_reference.then(|| format!("{}/{}", spec.bucket.name, write.key));
             let revision = writer
-                .submit_and_wait(write, permit, deadline)
+                .submit_and_wait(write, permit, self.write_deadline(received))
                 .await
                 .map_err(|error| {
                     Error::unavailable(format!(
@@ -196,6 +201,14 @@ impl Context {
             }
         }
         Ok(kept)
+    }
+
+    /// Until when a write may take that comes before its reply. A tenth of the time that is left belongs to the reply: the
+    /// caller shall hear that it was not stored, and not just wait in vain.
+    fn write_deadline(&self, received: Instant) -> tokio::time::Instant {
+        let now = Instant::now();
+        let left = (received + self.spec.timeout).saturating_duration_since(now);
+        (now + left.mul_f64(0.9)).into()
     }
 
     /// Whether a message can carry `body`; headers count as well.

@@ -13,6 +13,7 @@ use crate::wire::spec::MethodSpec;
 use async_nats::Message;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 /// One request while it is served. Its memory is used again for the next one.
@@ -22,8 +23,8 @@ pub(crate) type Serving = ReusableBoxFuture<'static, Verdict>;
 pub(crate) trait Endpoint: Send + Sync {
     fn context(&self) -> &Context;
 
-    /// Puts the future that serves `message` into `slot`.
-    fn begin(self: Arc<Self>, message: Message, slot: &mut Serving);
+    /// Puts the future that serves `message`, which was `received` then, into `slot`.
+    fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving);
 }
 
 /// Collects the endpoints of a service; generated code fills it.
@@ -68,10 +69,10 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
         &self.context
     }
 
-    fn begin(self: Arc<Self>, message: Message, slot: &mut Serving) {
+    fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving) {
         slot.set(async move {
             let answer = answer::<S, M>(&self.service, &self.context, &message).await;
-            self.context.finish(message.reply, answer).await
+            self.context.finish(message.reply, received, answer).await
         });
     }
 }

@@ -1,6 +1,7 @@
 //! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
 
 use super::discovery::{self, Instance};
+use super::drain;
 use super::endpoint::{EndpointLoop, Stop};
 use super::finish::Context;
 use super::invoke::Mount;
@@ -13,7 +14,6 @@ use crate::store::persist::WriterLimits;
 use crate::store::{BucketConflict, FailedWrite, FailureHook, ProvisionError};
 use crate::wire::spec::{ServiceSpec, WriteMode};
 use async_nats::{Client, jetstream};
-use futures_util::StreamExt as _;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -343,17 +343,9 @@ fn instance_id(client: &Client) -> String {
     inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
 }
 
-/// Sends a message to ourselves: when it arrives, the server has processed every subscription before it. A flush alone
-/// only says that the bytes have left.
 async fn confirm(client: &Client) -> Result<(), StartError> {
-    let inbox = client.new_inbox();
-    let roundtrip = async {
-        let mut subscription = client.subscribe(inbox.clone()).await.ok()?;
-        client.publish(inbox.clone(), "".into()).await.ok()?;
-        subscription.next().await
-    };
-    match tokio::time::timeout(CONFIRM, roundtrip).await {
-        Ok(Some(_)) => Ok(()),
+    match tokio::time::timeout(CONFIRM, drain::roundtrip(client)).await {
+        Ok(Some(())) => Ok(()),
         Ok(None) | Err(_) => Err(StartError::NotConfirmed { after: CONFIRM }),
     }
 }
