@@ -11,11 +11,14 @@ mod wire;
 pub use async_nats;
 pub use serde;
 
-pub use client::{Call, CallError};
-pub use service::{Running, Server, StartError};
+pub use client::{Call, CallError, Reply};
+pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
-    Any, KeyError, KeyFilter, KeyRule, KeyToken, KvKey, KvSelection, KvStore, ObjectKey,
-    ObjectSelection, ObjectStore, Provision, Storage, StoreError, check_key,
+    Any, BucketConflict, Change, Difference, DrainReport, Entries, Entry, FailedWrite, FailureHook,
+    KeyError, KeyFilter, KeyNames, KeyRule, KeyToken, KvKey, KvSelection, KvStatus, KvStore,
+    ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,
+    ObjectStore, ObjectWatch, Operation, Provision, ProvisionError, Storage, StoreError,
+    StoredObject, Watch, WatchBuilder, WatchEvent, WriteError, WriterStats, check_key,
 };
 pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};

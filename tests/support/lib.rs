@@ -1,1 +1,88 @@
 //! What the real-server tests share.
+
+use async_nats::jetstream;
+use nats_service_testkit::TestServer;
+use std::time::Duration;
+
+/// How long a condition may take to come true on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A private server, and a connection to it.
+pub struct Nats {
+    /// The server; it ends when this is dropped.
+    pub server: TestServer,
+    /// The connection.
+    pub client: async_nats::Client,
+    /// Its JetStream context.
+    pub js: jetstream::Context,
+}
+
+impl Nats {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let server = TestServer::start().await.expect("a server");
+        let (client, js) = connect(&server).await;
+        Self { server, client, js }
+    }
+
+    /// A KV bucket that keeps ten revisions of a key.
+    pub async fn kv_bucket(&self, bucket: &str) {
+        let config = jetstream::kv::Config {
+            bucket: bucket.to_owned(),
+            history: 10,
+            ..Default::default()
+        };
+        self.js.create_key_value(config).await.expect("a bucket");
+    }
+
+    /// An object store.
+    pub async fn object_bucket(&self, bucket: &str) {
+        let config = jetstream::object_store::Config {
+            bucket: bucket.to_owned(),
+            ..Default::default()
+        };
+        self.js.create_object_store(config).await.expect("a bucket");
+    }
+
+    /// How many consumers a stream has.
+    pub async fn consumers(&self, stream: &str) -> usize {
+        let stream = self.js.get_stream(stream).await.expect("a stream");
+        stream.cached_info().state.consumer_count
+    }
+
+    /// How many messages of these subjects a stream holds.
+    pub async fn messages(&self, stream: &str, filter: &str) -> usize {
+        use futures_util::StreamExt as _;
+        let stream = self.js.get_stream(stream).await.expect("a stream");
+        let subjects = stream.info_with_subjects(filter).await.expect("subjects");
+        subjects
+            .map(|subject| subject.expect("a subject").1)
+            .fold(0, |sum, count| std::future::ready(sum + count))
+            .await
+    }
+}
+
+/// Another connection to a server.
+pub async fn connect(server: &TestServer) -> (async_nats::Client, jetstream::Context) {
+    let client = async_nats::connect(server.url())
+        .await
+        .expect("a connection");
+    let js = jetstream::new(client.clone());
+    (client, js)
+}
+
+/// Waits until a condition holds; panics, naming it, when it does not in time.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let held = tokio::time::timeout(PATIENCE, async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    held.await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// Awaits something; panics, naming it, when it does not come in time.
+pub async fn soon<F: IntoFuture>(what: &str, future: F) -> F::Output {
+    let came = tokio::time::timeout(PATIENCE, future.into_future());
+    came.await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}

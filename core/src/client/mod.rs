@@ -1,70 +1,67 @@
-//! The calling side: request, deadline, error mapping.
+//! The calling side: a request with its deadline, its answer or its error.
+//!
+//! `mux` is the reply inbox, `call` one call, `error` what may come of it. Stores are not its business: a generated client
+//! only passes the JetStream context on.
+
+mod call;
+mod error;
+mod mux;
+
+pub use call::{Call, Reply};
+pub use error::CallError;
 
 use crate::__private::Method;
 use crate::store::StoreError;
-use async_nats::jetstream::Context;
+use async_nats::{Client, jetstream};
+use mux::Mux;
 use serde::Serialize;
-use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What every generated client is made of.
 #[derive(Debug, Clone)]
 pub struct ClientCore {
-    _nats: async_nats::Client,
-    js: Option<Context>,
+    mux: Arc<Mux>,
+    jetstream: Option<jetstream::Context>,
+    timeout: Option<Duration>,
 }
 
 impl ClientCore {
-    /// On this connection.
-    pub fn new(nats: async_nats::Client) -> Self {
+    /// A client on this connection.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
         Self {
-            _nats: nats,
-            js: None,
+            mux: Arc::new(Mux::new(client)),
+            jetstream: None,
+            timeout: None,
         }
     }
-    /// With stores.
+
+    /// Gives it JetStream, for the stores.
     #[must_use]
-    pub fn with_jetstream(mut self, js: Context) -> Self {
-        self.js = Some(js);
+    pub fn with_jetstream(mut self, jetstream: jetstream::Context) -> Self {
+        self.jetstream = Some(jetstream);
         self
     }
-    /// For every call, instead of what the trait says.
+
+    /// The time-out of every call, instead of what the trait says.
     #[must_use]
-    pub fn with_timeout(self, _timeout: Duration) -> Self {
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
-    /// The context, if there is one.
-    pub fn jetstream(&self) -> Result<Context, StoreError> {
-        self.js.clone().ok_or(StoreError::NoJetStream)
+
+    /// The JetStream context.
+    ///
+    /// # Errors
+    /// When there is none; the error says what to pass.
+    pub fn jetstream(&self) -> Result<jetstream::Context, StoreError> {
+        self.jetstream.clone().ok_or(StoreError::NoJetStream)
     }
-    /// Prepares a call; the body is encoded at once.
-    pub fn call<M: Method, B: Serialize + ?Sized>(&self, _body: &B) -> Call<M::Answer, M::Error> {
-        Call {
-            marker: PhantomData,
-        }
-    }
-}
 
-/// A call that is ready to be sent: await it.
-#[must_use = "a call does nothing until it is awaited"]
-#[derive(Debug)]
-pub struct Call<T, E> {
-    marker: PhantomData<fn() -> (T, E)>,
-}
-
-/// Why a call did not bring an answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError<E = std::convert::Infallible> {
-    /// The service's own error.
-    #[error("{0}")]
-    Service(E),
-}
-
-impl<T, E> IntoFuture for Call<T, E> {
-    type Output = Result<T, CallError<E>>;
-    type IntoFuture = std::pin::Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-    fn into_future(self) -> Self::IntoFuture {
-        unimplemented!()
+    /// Prepares a call. The body is encoded at once, so that the call borrows nothing.
+    pub fn call<M: Method, B: Serialize + ?Sized>(&self, body: &B) -> Call<M::Answer, M::Error> {
+        let body = M::SPEC.codec.encode(body);
+        Call::new(self, M::SPEC, body)
     }
 }

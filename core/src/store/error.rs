@@ -1,9 +1,19 @@
 //! What can go wrong between a caller and a bucket.
+//!
+//! Every text says what to do about it. What the server said is kept in numbers, so that a program can decide by them.
 
 use super::key::KeyError;
 use crate::wire::codec::CodecError;
+use async_nats::jetstream::{self, context};
+use std::error::Error as _;
 
 /// A store could not do what it was asked.
+///
+/// ```
+/// use nats_service::StoreError;
+/// let error = StoreError::Conflict { key: "user.abc".into(), expected: 3, current: Some(5) };
+/// assert!(error.to_string().contains("now at 5"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -15,7 +25,205 @@ pub enum StoreError {
     /// The key is no key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The name of a bucket has characters outside `[A-Za-z0-9_-]`, or none at all.
+    #[error(
+        "`{bucket}` is no bucket name: use letters, digits, `-` and `_` of ASCII, at most 255 of them"
+    )]
+    BucketName {
+        /// As it was given.
+        bucket: String,
+    },
+    /// The name of an object is empty or too long.
+    #[error("`{name}` is no object name: {reason}")]
+    ObjectName {
+        /// As it was given; cut when it is too long.
+        name: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
     /// The value could not be encoded or decoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The bytes of an entry or of an object are not a value of the store's type. Only that entry is concerned.
+    #[error(
+        "`{key}` at revision {revision} is of another type: {source}; overwrite it, or roll it back to a revision that can be read"
+    )]
+    Undecodable {
+        /// The entry's key, or the object's name.
+        key: String,
+        /// Which revision of it.
+        revision: u64,
+        /// What the codec says.
+        source: CodecError,
+    },
+    /// The bucket does not exist.
+    #[error(
+        "there is no bucket `{bucket}`: start the service that provisions it, or create it with `nats kv add` or `nats object add`"
+    )]
+    BucketNotFound {
+        /// Its name.
+        bucket: String,
+    },
+    /// Somebody else wrote in between.
+    #[error(
+        "`{key}` was changed by another writer: revision {expected} was expected, it is now at {}; read it again and repeat",
+        .current.map_or_else(|| "an unknown one".to_owned(), |revision| revision.to_string())
+    )]
+    Conflict {
+        /// The entry's key, or the object's name.
+        key: String,
+        /// The revision that the write was conditional on; 0 stands for "there is none".
+        expected: u64,
+        /// The revision that is there now, deletion markers included; `None` where it could not be found out.
+        current: Option<u64>,
+    },
+    /// This revision is not (or no longer) one of the key, or it marks a deletion.
+    #[error(
+        "`{key}` has no value at revision {revision}: it was never one, or the bucket's history is shorter than that"
+    )]
+    RevisionNotFound {
+        /// The entry's key.
+        key: String,
+        /// The revision that was asked for.
+        revision: u64,
+    },
+    /// No answer came in time. Whether a write had its effect is **unknown**.
+    #[error(
+        "no answer from JetStream in time; a write may have had its effect, so read before you repeat it. A missing permission shows itself in the same way: look at the connection's event callback"
+    )]
+    Timeout,
+    /// Nothing answers for this bucket at the moment: JetStream is off, or its leader is being elected.
+    #[error(
+        "JetStream does not answer for this bucket right now ({reason}): repeat after a few seconds; if it lasts, check that the server runs with JetStream"
+    )]
+    Unavailable {
+        /// What was noticed.
+        reason: String,
+    },
+    /// The object was overwritten or deleted while it was read.
+    #[error("the object `{name}` was overwritten or deleted while it was read: read it again")]
+    ObjectChanged {
+        /// Its name.
+        name: String,
+    },
+    /// The object's bytes are not those that were stored.
+    #[error("the object `{name}` is damaged: {reason}; store it again")]
+    Digest {
+        /// Its name.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The bucket is sealed: nothing in it can change any more.
+    #[error("the bucket is sealed and cannot be written to: use another one")]
+    Sealed,
+    /// The bytes to be stored could not be read.
+    #[error("the source of the object failed: {0}; nothing was stored")]
+    Source(std::io::Error),
+    /// Any other refusal by the server.
+    #[error("JetStream refused ({code}): {description}")]
+    Server {
+        /// Its error code, five digits; 0 where it gave none.
+        code: u64,
+        /// Its words.
+        description: String,
+    },
+}
+
+/// What the server answers when a write was conditional on another revision; the second on replicated buckets.
+const WRONG_LAST_SEQUENCE: [u64; 2] = [10071, 10164];
+const STREAM_NOT_FOUND: u64 = 10059;
+const SEALED: u64 = 10109;
+/// JetStream is off for the server or the account, has no leader, or is short of resources.
+const UNAVAILABLE: [u64; 5] = [10008, 10023, 10039, 10076, 10118];
+
+/// A refusal, before it is known which key or bucket it is about.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// A conditional write came too late; the subject's last sequence, where the server tells it.
+    WrongLastSequence(Option<u64>),
+    /// The stream is unknown to a server that has JetStream.
+    NoStream,
+    /// Nobody listens on the subject.
+    NoResponders,
+    Other(StoreError),
+}
+
+impl From<&jetstream::Error> for Refusal {
+    fn from(error: &jetstream::Error) -> Self {
+        let code = error.error_code().0;
+        let text = error.to_string();
+        // The text is `<description> (code .., error code ..)`; the codes are told apart from it.
+        let description = text.split(" (code ").next().unwrap_or_default().to_owned();
+        match code {
+            code if WRONG_LAST_SEQUENCE.contains(&code) => {
+                let told = description.rsplit(": ").next().unwrap_or_default();
+                Refusal::WrongLastSequence(told.parse().ok())
+            }
+            STREAM_NOT_FOUND => Refusal::NoStream,
+            SEALED => Refusal::Other(StoreError::Sealed),
+            code if UNAVAILABLE.contains(&code) => Refusal::Other(StoreError::Unavailable {
+                reason: description,
+            }),
+            code => Refusal::Other(StoreError::Server { code, description }),
+        }
+    }
+}
+
+impl From<context::RequestError> for Refusal {
+    fn from(error: context::RequestError) -> Self {
+        match error.kind() {
+            context::RequestErrorKind::TimedOut => Refusal::Other(StoreError::Timeout),
+            context::RequestErrorKind::NoResponders => Refusal::NoResponders,
+            _ => Refusal::Other(other(&error)),
+        }
+    }
+}
+
+impl From<context::PublishError> for Refusal {
+    fn from(error: context::PublishError) -> Self {
+        use context::PublishErrorKind as Kind;
+        match error.kind() {
+            Kind::StreamNotFound => Refusal::NoResponders,
+            Kind::TimedOut => Refusal::Other(StoreError::Timeout),
+            Kind::BrokenPipe => Refusal::Other(StoreError::Unavailable {
+                reason: "the connection is closed".to_owned(),
+            }),
+            _ => {
+                let source = error.source();
+                match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+                    Some(refused) => refused.into(),
+                    None => Refusal::Other(other(&error)),
+                }
+            }
+        }
+    }
+}
+
+/// Something that has no code: said as it is.
+pub(crate) fn other(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Server {
+        code: 0,
+        description: error.to_string(),
+    }
+}
+
+impl Refusal {
+    /// The error, for a request that is not conditional; `bucket` is what it was about.
+    pub(crate) fn about(self, bucket: &str) -> StoreError {
+        match self {
+            Refusal::WrongLastSequence(current) => StoreError::Conflict {
+                key: bucket.to_owned(),
+                expected: 0,
+                current,
+            },
+            Refusal::NoStream => StoreError::BucketNotFound {
+                bucket: bucket.to_owned(),
+            },
+            Refusal::NoResponders => StoreError::Unavailable {
+                reason: "no responders".to_owned(),
+            },
+            Refusal::Other(error) => error,
+        }
+    }
 }

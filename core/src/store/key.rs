@@ -254,6 +254,14 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
+impl From<KeyError> for crate::Error {
+    /// `InvalidArgument`, with the field and the rule for a program to read.
+    fn from(error: KeyError) -> Self {
+        let details = serde_json::json!({ "field": error.field, "rule": error.rule.to_string() });
+        crate::Error::invalid_argument(error.to_string()).with_details(details)
+    }
+}
+
 const fn in_alphabet(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'/' | b'=')
 }

@@ -4,17 +4,27 @@
 //! bucket starts here.
 
 mod bucket;
+mod consumer;
 mod error;
 mod key;
 pub(crate) mod kv;
 pub(crate) mod object;
 pub(crate) mod persist;
+mod stream;
 
-pub use bucket::{BucketSpec, Provision, Storage};
+pub(crate) use bucket::provision;
+pub use bucket::{BucketConflict, BucketSpec, Difference, Provision, ProvisionError, Storage};
 pub use error::StoreError;
 pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,
     Keys, Segment, check_key,
 };
-pub use kv::{KvKey, KvSelection, KvStore};
-pub use object::{ObjectKey, ObjectSelection, ObjectStore};
+pub use kv::{
+    Change, Entries, Entry, KeyNames, KvKey, KvSelection, KvStatus, KvStore, Operation, Watch,
+    WatchBuilder, WatchEvent,
+};
+pub use object::{
+    ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,
+    ObjectStore, ObjectWatch, StoredObject,
+};
+pub use persist::{DrainReport, FailedWrite, FailureHook, WriteError, WriterStats};

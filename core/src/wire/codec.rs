@@ -157,6 +157,16 @@ impl Codec {
         }
     }
 
+    /// `body`, or the encoding of `()` when there is none: a method without arguments is called with an empty message.
+    pub(crate) fn body_or_unit(self, body: &[u8]) -> &[u8] {
+        match self {
+            _ if !body.is_empty() => body,
+            Codec::Json => b"null",
+            #[cfg(feature = "msgpack")]
+            Codec::MessagePack => &[0xc0],
+        }
+    }
+
     /// The media type: what stands in `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {

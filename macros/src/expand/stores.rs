@@ -83,6 +83,7 @@ fn accessor(names: &Names<'_>, method: &Method, index: usize, store: &Store) -> 
                 store: #engine::__from_spec(
                     ::core::clone::Clone::clone(&self.js),
                     &<#hidden as #private::Method>::SPEC.stores[#index],
+                    <#hidden as #private::Method>::SPEC.codec,
                 ),
             }
         }

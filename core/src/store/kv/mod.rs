@@ -1,63 +1,278 @@
-//! Typed key-value buckets.
+//! Typed key-value buckets: `$KV.<bucket>.<key>` in the stream `KV_<bucket>` (ADR-8).
+//!
+//! Reading and writing one key is in `key`, many keys in `selection`, changes in `watch`. Making and changing buckets is
+//! elsewhere: a store binds to a bucket that is there. Buckets of another JetStream domain, mirrors and per-entry
+//! times to live are left out.
 
+mod entry;
+mod key;
+mod selection;
+mod status;
+mod watch;
+
+pub use entry::{Change, Entry, Operation};
+pub use key::KvKey;
+pub use selection::{Entries, KeyNames, KvSelection};
+pub use status::KvStatus;
+pub use watch::{Watch, WatchBuilder, WatchEvent};
+
+pub(crate) use entry::entry_headers;
+
+use super::consumer::{Deliveries, Options, OrderedConsumer, READ_HEARTBEAT, Start};
 use super::error::StoreError;
+use super::key::{KeyTemplate, check_key};
+use super::stream::{Stream, check_bucket};
+use crate::wire::codec::Codec;
 use crate::wire::spec::StoreSpec;
 use async_nats::jetstream::Context;
+use std::fmt;
 use std::marker::PhantomData;
 
 /// A typed key-value bucket.
+///
+/// It is a handle: cheap to clone, and nothing is sent before a value is read or written. Every value is written with
+/// its codec in the `Content-Type` header, and read by what that header says.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = nats_service_testkit::TestServer::start().await?;
+/// # let nats = nats_service::async_nats::connect(server.url()).await?;
+/// use nats_service::KvStore;
+/// use nats_service::async_nats::jetstream;
+///
+/// let js = jetstream::new(nats);
+/// # js.create_key_value(jetstream::kv::Config { bucket: "ports".into(), history: 5, ..Default::default() }).await?;
+/// let ports = KvStore::<u16>::bind(js, "ports")?;
+/// let http = ports.key("http")?;
+/// let revision = http.put(&80).await?;
+/// http.update(&8080, revision).await?;
+/// assert_eq!(http.get().await?.map(|entry| entry.into_value()), Some(8080));
+/// # Ok(()) }
+/// ```
 pub struct KvStore<T> {
-    pub(crate) js: Context,
-    pub(crate) spec: &'static StoreSpec,
+    stream: Stream,
+    codec: Codec,
+    template: Option<&'static KeyTemplate>,
     marker: PhantomData<fn() -> T>,
-}
-
-/// One key of a typed bucket.
-pub struct KvKey<T> {
-    pub(crate) store: KvStore<T>,
-    pub(crate) key: String,
-}
-
-/// The keys of a typed bucket that match a filter.
-pub struct KvSelection<T> {
-    pub(crate) store: KvStore<T>,
-    pub(crate) filter: String,
 }
 
 impl<T> Clone for KvStore<T> {
     fn clone(&self) -> Self {
         Self {
-            js: self.js.clone(),
-            spec: self.spec,
-            marker: PhantomData,
+            stream: self.stream.clone(),
+            ..*self
         }
     }
 }
 
+impl<T> fmt::Debug for KvStore<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvStore")
+            .field("bucket", &self.bucket())
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T> KvStore<T> {
-    #[doc(hidden)]
-    pub fn __from_spec(js: Context, spec: &'static StoreSpec) -> Self {
+    /// Binds to a bucket by its name. Nothing is sent: whether it exists, the first request shows.
+    ///
+    /// # Errors
+    /// [`StoreError::BucketName`] when the name is none.
+    pub fn bind(js: Context, bucket: impl Into<String>) -> Result<Self, StoreError> {
+        let bucket = bucket.into();
+        check_bucket(&bucket)?;
+        Ok(Self::new(js, &bucket, Codec::default(), None))
+    }
+
+    /// Writes values in this codec, and reads those that do not say what they are in it. JSON unless it is set.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    fn new(
+        js: Context,
+        bucket: &str,
+        codec: Codec,
+        template: Option<&'static KeyTemplate>,
+    ) -> Self {
         Self {
-            js,
-            spec,
+            stream: Stream::new(js, "KV_", bucket),
+            codec,
+            template,
             marker: PhantomData,
         }
     }
+
+    #[doc(hidden)]
+    pub fn __from_spec(js: Context, spec: &'static StoreSpec, codec: Codec) -> Self {
+        Self::new(js, spec.bucket.name, codec, Some(&spec.key))
+    }
+
     #[doc(hidden)]
     pub fn __key(&self, values: &[&dyn super::KeyToken]) -> Result<KvKey<T>, StoreError> {
-        Ok(KvKey {
-            store: self.clone(),
-            key: self.spec.key.key(values)?,
-        })
+        match self.template {
+            Some(template) => Ok(KvKey::new(self.clone(), template.key(values)?)),
+            // Generated code always has a template; a bare store takes its first value as the whole key.
+            None => self.key(
+                values
+                    .first()
+                    .map(|v| v.key_token().into_owned())
+                    .unwrap_or_default(),
+            ),
+        }
     }
+
     #[doc(hidden)]
     pub fn __selection(
         &self,
         values: &[&dyn super::KeyFilter],
     ) -> Result<KvSelection<T>, StoreError> {
-        Ok(KvSelection {
-            store: self.clone(),
-            filter: self.spec.key.filter(values)?,
-        })
+        let filter = match self.template {
+            Some(template) => template.filter(values)?,
+            None => ">".to_owned(),
+        };
+        Ok(KvSelection::new(self.clone(), filter))
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        self.stream.bucket()
+    }
+
+    /// One key, given whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`] when it breaks a rule of KV keys: tokens over `[-_/=A-Za-z0-9]`, joined by single dots.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// let store = nats_service::KvStore::<u16>::bind(js, "ports")?;
+    /// assert!(store.key("eu.http").is_ok());
+    /// assert!(store.key("eu.*").is_err());
+    /// # Ok(()) }
+    /// ```
+    pub fn key(&self, key: impl Into<String>) -> Result<KvKey<T>, StoreError> {
+        let key = key.into();
+        check_key(&key)?;
+        Ok(KvKey::new(self.clone(), key))
+    }
+
+    /// The keys under `prefix`: those that begin with it and a dot.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`] when the prefix is no key itself, so that no wildcard gets in.
+    ///
+    /// ```
+    /// # use futures_util::TryStreamExt;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// # js.create_key_value(nats_service::async_nats::jetstream::kv::Config { bucket: "ports".into(), ..Default::default() }).await?;
+    /// let store = nats_service::KvStore::<u16>::bind(js, "ports")?;
+    /// store.key("eu.http")?.put(&80).await?;
+    /// store.key("us.http")?.put(&81).await?;
+    /// let keys: Vec<String> = store.under("eu")?.keys().await?.try_collect().await?;
+    /// assert_eq!(keys, ["eu.http"]);
+    /// # Ok(()) }
+    /// ```
+    pub fn under(&self, prefix: &str) -> Result<KvSelection<T>, StoreError> {
+        check_key(prefix)?;
+        Ok(KvSelection::new(self.clone(), format!("{prefix}.>")))
+    }
+
+    /// All keys of the bucket.
+    #[must_use]
+    pub fn all(&self) -> KvSelection<T> {
+        KvSelection::new(self.clone(), ">".to_owned())
+    }
+
+    /// The keys that have a value, in the order of their last writes.
+    ///
+    /// They are streamed: a bucket of any size can be listed.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub async fn keys(&self) -> Result<KeyNames, StoreError> {
+        self.all().keys().await
+    }
+
+    /// The latest values, in the order of their last writes. One that cannot be decoded is an error item, and the others
+    /// go on.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub async fn entries(&self) -> Result<Entries<T>, StoreError> {
+        self.all().entries().await
+    }
+
+    /// Watches all keys: await it, after setting what it is to bring.
+    pub fn watch(&self) -> WatchBuilder<T> {
+        self.all().watch()
+    }
+
+    /// Watches these keys, given whole; a key that is none is an error when the watch is awaited, and so is an empty list.
+    pub fn watch_many<K: Into<String>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> WatchBuilder<T> {
+        let mut checked: Vec<String> = Vec::new();
+        for key in keys {
+            let key = key.into();
+            if let Err(error) = check_key(&key) {
+                return WatchBuilder::new(self.clone(), Err(error.into()));
+            }
+            // The server refuses a filter that is there twice.
+            if !checked.contains(&key) {
+                checked.push(key);
+            }
+        }
+        if checked.is_empty() {
+            // No filter at all would mean every key.
+            let error = check_key("").err().map(StoreError::from);
+            return WatchBuilder::new(self.clone(), error.map_or(Ok(Vec::new()), Err));
+        }
+        WatchBuilder::new(self.clone(), Ok(checked))
+    }
+
+    /// How the bucket stands now: asked from the server each time.
+    ///
+    /// # Errors
+    /// When the bucket is not there, or the server does not answer.
+    pub async fn status(&self) -> Result<KvStatus, StoreError> {
+        Ok(self.stream.info().await?.into())
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket())
+    }
+
+    /// The key of a subject of this bucket.
+    fn key_of<'s>(&self, subject: &'s str) -> &'s str {
+        let rest = subject.strip_prefix("$KV.").unwrap_or(subject);
+        let rest = rest.strip_prefix(self.bucket()).unwrap_or(rest);
+        rest.strip_prefix('.').unwrap_or(rest)
+    }
+
+    /// What is in the bucket under these keys or filters now.
+    async fn read(
+        &self,
+        filter: &str,
+        start: Start,
+        headers_only: bool,
+    ) -> Result<Deliveries, StoreError> {
+        let options = Options {
+            filters: vec![self.subject(filter)],
+            start,
+            headers_only,
+            heartbeat: READ_HEARTBEAT,
+        };
+        let consumer = OrderedConsumer::open(self.stream.clone(), options).await?;
+        Ok(consumer.into_stream())
     }
 }

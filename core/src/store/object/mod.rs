@@ -1,63 +1,265 @@
-//! Typed object stores.
+//! Typed object stores: chunks on `$O.<bucket>.C.<nuid>` and metadata on `$O.<bucket>.M.<name>` in the stream
+//! `OBJ_<bucket>` (ADR-20).
+//!
+//! Writing is in `upload`, reading in `reader`, the metadata in `info`, many objects in `selection`. Links are followed
+//! one step and never made; renaming and sealing are left out. A store binds to a bucket that is there.
+
+mod info;
+mod key;
+mod reader;
+mod selection;
+mod upload;
+
+pub use info::{ObjectInfo, ObjectStatus};
+pub use key::{ObjectKey, StoredObject};
+pub use reader::ObjectReader;
+pub use selection::{ObjectEvent, ObjectList, ObjectSelection, ObjectWatch};
 
 use super::error::StoreError;
+use super::key::KeyTemplate;
+use super::stream::{Stream, check_bucket};
+use crate::wire::codec::Codec;
 use crate::wire::spec::StoreSpec;
+use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
+use bytes::Bytes;
+use std::fmt;
 use std::marker::PhantomData;
 
-/// A typed object store.
+/// A typed object store: like a [`KvStore`](crate::KvStore), for values of any size.
+///
+/// It is a handle: cheap to clone, and nothing is sent before an object is read or written.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = nats_service_testkit::TestServer::start().await?;
+/// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+/// # js.create_object_store(nats_service::async_nats::jetstream::object_store::Config { bucket: "reports".into(), ..Default::default() }).await?;
+/// use nats_service::ObjectStore;
+///
+/// let reports = ObjectStore::<Vec<String>>::bind(js, "reports")?;
+/// let january = reports.object("2026/january")?;
+/// january.put(&vec!["a line".to_owned()]).await?;
+/// let report = january.get().await?.ok_or("gone")?;
+/// assert_eq!(report.value, ["a line"]);
+/// assert_eq!(report.info.size, 10);
+/// # Ok(()) }
+/// ```
 pub struct ObjectStore<T> {
-    pub(crate) js: Context,
-    pub(crate) spec: &'static StoreSpec,
+    stream: Stream,
+    codec: Codec,
+    template: Option<&'static KeyTemplate>,
     marker: PhantomData<fn() -> T>,
-}
-
-/// One object.
-pub struct ObjectKey<T> {
-    pub(crate) store: ObjectStore<T>,
-    pub(crate) name: String,
-}
-
-/// The objects that match a filter.
-pub struct ObjectSelection<T> {
-    pub(crate) store: ObjectStore<T>,
-    pub(crate) filter: String,
 }
 
 impl<T> Clone for ObjectStore<T> {
     fn clone(&self) -> Self {
         Self {
-            js: self.js.clone(),
-            spec: self.spec,
-            marker: PhantomData,
+            stream: self.stream.clone(),
+            ..*self
         }
     }
 }
 
+impl<T> fmt::Debug for ObjectStore<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectStore")
+            .field("bucket", &self.bucket())
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T> ObjectStore<T> {
-    #[doc(hidden)]
-    pub fn __from_spec(js: Context, spec: &'static StoreSpec) -> Self {
+    /// Binds to a bucket by its name. Nothing is sent: whether it exists, the first request shows.
+    ///
+    /// # Errors
+    /// [`StoreError::BucketName`] when the name is none.
+    pub fn bind(js: Context, bucket: impl Into<String>) -> Result<Self, StoreError> {
+        let bucket = bucket.into();
+        check_bucket(&bucket)?;
+        Ok(Self::new(js, &bucket, Codec::default(), None))
+    }
+
+    /// Writes values in this codec, and reads those that do not say what they are in it. JSON unless it is set.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    fn new(
+        js: Context,
+        bucket: &str,
+        codec: Codec,
+        template: Option<&'static KeyTemplate>,
+    ) -> Self {
         Self {
-            js,
-            spec,
+            stream: stream(js, bucket),
+            codec,
+            template,
             marker: PhantomData,
         }
     }
+
+    #[doc(hidden)]
+    pub fn __from_spec(js: Context, spec: &'static StoreSpec, codec: Codec) -> Self {
+        Self::new(js, spec.bucket.name, codec, Some(&spec.key))
+    }
+
     #[doc(hidden)]
     pub fn __key(&self, values: &[&dyn super::KeyToken]) -> Result<ObjectKey<T>, StoreError> {
-        Ok(ObjectKey {
-            store: self.clone(),
-            name: self.spec.key.key(values)?,
-        })
+        let name = match self.template {
+            Some(template) => template.key(values)?,
+            // Generated code always has a template; a bare store takes its first value as the whole name.
+            None => {
+                let first = values.first().map(|value| value.key_token().into_owned());
+                first.unwrap_or_default()
+            }
+        };
+        self.object(name)
     }
+
     #[doc(hidden)]
     pub fn __selection(
         &self,
         values: &[&dyn super::KeyFilter],
     ) -> Result<ObjectSelection<T>, StoreError> {
-        Ok(ObjectSelection {
-            store: self.clone(),
-            filter: self.spec.key.filter(values)?,
-        })
+        let filter = match self.template {
+            Some(template) => template.filter(values)?,
+            None => ">".to_owned(),
+        };
+        Ok(ObjectSelection::new(self.clone(), Some(filter)))
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        self.stream.bucket()
+    }
+
+    /// One object. Its name is any text that is not empty and no longer than 768 bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::ObjectName`], before anything is sent.
+    pub fn object(&self, name: impl Into<String>) -> Result<ObjectKey<T>, StoreError> {
+        let name = name.into();
+        info::check_name(&name)?;
+        Ok(ObjectKey::new(self.clone(), name))
+    }
+
+    /// What the bucket holds, deleted objects left out, in the order of their last writes; streamed.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub async fn list(&self) -> Result<ObjectList, StoreError> {
+        ObjectSelection::new(self.clone(), None).list().await
+    }
+
+    /// What the bucket holds, and then what changes in it.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub async fn watch(&self) -> Result<ObjectWatch, StoreError> {
+        ObjectSelection::new(self.clone(), None).watch().await
+    }
+
+    /// How the bucket stands now: asked from the server each time.
+    ///
+    /// # Errors
+    /// When the bucket is not there, or the server does not answer.
+    pub async fn status(&self) -> Result<ObjectStatus, StoreError> {
+        Ok(self.stream.info().await?.into())
+    }
+}
+
+fn stream(js: Context, bucket: &str) -> Stream {
+    Stream::new(js, "OBJ_", bucket)
+}
+
+/// Stores bytes that are encoded already: for the runtime, and the answers of its handlers.
+pub(crate) async fn upload(
+    js: &Context,
+    bucket: &str,
+    name: &str,
+    content_type: &str,
+    bytes: Bytes,
+) -> Result<ObjectInfo, StoreError> {
+    info::check_name(name)?;
+    let headers = content_type_headers(content_type);
+    upload::upload(&stream(js.clone(), bucket), name, headers, bytes).await
+}
+
+/// Deletes an object; whether there was one.
+pub(crate) async fn delete(js: &Context, bucket: &str, name: &str) -> Result<bool, StoreError> {
+    upload::delete(&stream(js.clone(), bucket), name).await
+}
+
+/// Fetches an object by its name and digest: its bytes, and the `Content-Type` that it was stored with.
+pub(crate) async fn download(
+    js: &Context,
+    bucket: &str,
+    name: &str,
+    expected_digest: &str,
+) -> Result<(Bytes, Option<String>), StoreError> {
+    let stream = stream(js.clone(), bucket);
+    let changed = || StoreError::ObjectChanged {
+        name: name.to_owned(),
+    };
+    let Some(reader) = reader::open(&stream, name).await? else {
+        return Err(changed());
+    };
+    if reader.info().digest.as_deref() != Some(expected_digest) {
+        return Err(changed());
+    }
+    let content_type = reader.info().content_type().map(str::to_owned);
+    Ok((reader.into_bytes().await?, content_type))
+}
+
+fn content_type_headers(content_type: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // Parsed, not converted: a conversion panics on a line break.
+    if let Ok(value) = content_type.parse::<async_nats::HeaderValue>() {
+        headers.insert(crate::wire::header::CONTENT_TYPE, value);
+    }
+    headers
+}
+
+/// What the metadata of an object with these bytes says of them.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    upload::digest_of(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nats_service_testkit::TestServer;
+
+    #[tokio::test]
+    async fn an_answer_is_fetched_by_its_digest_and_by_no_other() {
+        let server = TestServer::start().await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let js = async_nats::jetstream::new(client);
+        let config = async_nats::jetstream::object_store::Config {
+            bucket: "o".to_owned(),
+            ..Default::default()
+        };
+        js.create_object_store(config).await.unwrap();
+        let first = upload(&js, "o", "a", "text/plain", "first".into()).await;
+        let first = first.unwrap().digest.unwrap();
+        let (bytes, content_type) = download(&js, "o", "a", &first).await.unwrap();
+        assert_eq!(
+            (&bytes[..], content_type.as_deref()),
+            (&b"first"[..], Some("text/plain"))
+        );
+        upload(&js, "o", "a", "bad\r\ntype", "second".into())
+            .await
+            .unwrap();
+        for name in ["a", "b"] {
+            match download(&js, "o", name, &first).await {
+                Err(StoreError::ObjectChanged { name: told }) => assert_eq!(told, name),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

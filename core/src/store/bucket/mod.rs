@@ -1,4 +1,14 @@
 //! What a bucket is to be like, and how it is made, checked or changed at start.
+//!
+//! `settings.rs` knows which setting of a bucket is which of its stream's, `provision.rs` asks the server. What is in a bucket is
+//! never looked at here.
+
+mod provision;
+mod settings;
+
+pub use provision::ProvisionError;
+pub(crate) use provision::{Provisioned, provision};
+pub use settings::{BucketConflict, Difference};
 
 use std::time::Duration;
 

@@ -1,0 +1,169 @@
+//! The echo with its answers kept in KV, against the echo without, at half the load that saturates it: what the caller feels
+//! of persistence, and whether every answer is in the bucket in the end.
+//!
+//! The saturating load is that of the whole promise, the writes included: answers by the time until the last is stored. Beside
+//! ours stands what a user would write by hand: publish the answer, then spawn a `put`.
+
+use super::{CPU, ERRORS, P50, P99, Plan, Row, Samples, progress};
+use crate::Result;
+use crate::contender::{BUCKET, Contender, Workload};
+use crate::process::{Measured, Sending, Service};
+use crate::report::Goal;
+use nats_service_testkit::TestServer;
+use std::time::{Duration, Instant};
+
+/// How long the bucket may stand still before what is missing counts as lost.
+const SETTLED: Duration = Duration::from_secs(5);
+
+const CONTENDERS: [Contender; 2] = [Contender::Ours, Contender::Bare];
+const ENTRIES: &str = "entries";
+const ANSWERED: &str = "answered";
+
+type Who = (Contender, Workload);
+
+pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
+    let cast = plan.cast(&CONTENDERS);
+    let mut samples = Samples::new();
+    for round in 1..=plan.rounds {
+        for (contender, player) in cast.iter().copied() {
+            let saturating = saturate(plan, player).await?;
+            progress(format_args!(
+                "persist: round {round}, {} saturates at {saturating:.0}/s",
+                contender.name()
+            ));
+            samples.add((contender, Workload::Persist), "saturating", saturating);
+        }
+    }
+    // One rate for everybody, or else the two ways of keeping could not be compared.
+    let (first, _) = *cast.first().ok_or("nobody to measure")?;
+    let saturating = samples.figure((first, Workload::Persist), "saturating");
+    let rate = (saturating.map_or(0.0, |figure| figure.median) / 2.0).round();
+    for round in 1..=plan.rounds {
+        for (contender, player) in cast.iter().copied() {
+            for workload in [Workload::Echo, Workload::Persist] {
+                progress(format_args!(
+                    "persist: round {round}, {} {}, {rate}/s",
+                    contender.name(),
+                    workload.name()
+                ));
+                one(plan, (contender, workload), player, rate, &mut samples).await?;
+            }
+        }
+    }
+    let mut rows = vec![Row::new(
+        format!(
+            "saturating load, theirs by hand, more is better; half of {}'s is the load below",
+            first.name()
+        ),
+        "requests/s",
+        samples.figure((Contender::Ours, Workload::Persist), "saturating"),
+        samples.figure((Contender::Bare, Workload::Persist), "saturating"),
+        Goal::None,
+    )];
+    for (contender, _) in cast {
+        rows.extend(compare(&samples, contender, rate));
+    }
+    if first == Contender::Ours {
+        let by_hand = (Contender::Bare, Workload::Persist);
+        let ours = (Contender::Ours, Workload::Persist);
+        for (what, metric) in [("p50", P50), ("p99", P99), ("CPU per request", CPU)] {
+            rows.push(Row::new(
+                format!("kept in KV, theirs by hand: {what}, less is better"),
+                "us",
+                samples.figure(ours, metric),
+                samples.figure(by_hand, metric),
+                Goal::None,
+            ));
+        }
+    }
+    Ok(rows)
+}
+
+/// Kept against not kept, both of one contender. Only ours has promised anything.
+fn compare(samples: &Samples<Who>, contender: Contender, rate: f64) -> Vec<Row> {
+    let (kept, plain) = ((contender, Workload::Persist), (contender, Workload::Echo));
+    let promised = contender == Contender::Ours;
+    let goal = |goal| if promised { goal } else { Goal::None };
+    let name = if promised {
+        ""
+    } else {
+        "(not ours, for comparison) by hand, "
+    };
+    let row = |what: &str, metric, goal| {
+        let what = format!("{name}kept / not kept, {rate}/s: {what}, less is better");
+        let figures = (samples.figure(kept, metric), samples.figure(plain, metric));
+        Row::new(what, "us", figures.0, figures.1, goal)
+    };
+    vec![
+        row("p50", P50, goal(Goal::RatioAtMost(1.1))),
+        row("p99", P99, goal(Goal::RatioAtMost(1.1))),
+        row("CPU per request", CPU, Goal::None),
+        Row::new(
+            format!("{name}kept / not kept: without a proper answer, all rounds"),
+            "requests",
+            samples.sum(kept, ERRORS),
+            samples.sum(plain, ERRORS),
+            goal(Goal::Zero),
+        ),
+        Row::new(
+            format!("{name}in the bucket / answered, all rounds"),
+            "entries",
+            samples.sum(kept, ENTRIES),
+            samples.sum(kept, ANSWERED),
+            goal(Goal::Equal),
+        ),
+    ]
+}
+
+/// Answers per second until the last one is stored, with as many in flight as help.
+async fn saturate(plan: Plan, contender: Contender) -> Result<f64> {
+    let server = TestServer::start().await?;
+    let workload = Workload::Persist;
+    let service = Service::start(server.url(), contender, workload, 0).await?;
+    let started = Instant::now();
+    let load = plan.load(Sending::InFlight(256));
+    let outcome = service.measure(&load).await?.outcome;
+    let (_, last) = stored(server.url(), outcome.answered()).await?;
+    Ok(outcome.answered() as f64 / (last - started).as_secs_f64())
+}
+
+async fn one(
+    plan: Plan,
+    who: Who,
+    player: Contender,
+    rate: f64,
+    samples: &mut Samples<Who>,
+) -> Result<()> {
+    let server = TestServer::start().await?;
+    let service = Service::start(server.url(), player, who.1, 0).await?;
+    let load = plan.load(Sending::Rate(rate));
+    let measured: Measured = service.measure(&load).await?;
+    samples.add_measured(who, &measured);
+    if who.1 == Workload::Persist {
+        let answered = measured.outcome.answered();
+        let (entries, _) = stored(server.url(), answered).await?;
+        samples.add(who, ENTRIES, entries as f64);
+        samples.add(who, ANSWERED, answered as f64);
+    }
+    Ok(())
+}
+
+/// Waits until the bucket holds that many entries, or stands still; how many it holds, and since when.
+///
+/// The bucket keeps one revision of a key and every request has its own, so that messages are keys.
+async fn stored(url: &str, expected: u64) -> Result<(u64, Instant)> {
+    let nats = async_nats::connect(url).await?;
+    let jetstream = async_nats::jetstream::new(nats);
+    let mut stream = jetstream.get_stream(format!("KV_{BUCKET}")).await?;
+    let (mut entries, mut since) = (0, Instant::now());
+    loop {
+        let now = stream.info().await?.state.messages;
+        if now != entries {
+            (entries, since) = (now, Instant::now());
+        }
+        if entries >= expected || since.elapsed() > SETTLED {
+            return Ok((entries, since));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

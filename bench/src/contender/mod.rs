@@ -1,0 +1,118 @@
+//! The services that are compared. Each is the real thing, written as its users would write it, and runs alone in a process
+//! on the runtime that `#[tokio::main]` gives. What they compute is in `work`; how they are loaded, in `load`.
+
+mod bare;
+mod ours;
+mod service_module;
+
+use crate::Result;
+use crate::args::Args;
+use std::str::FromStr;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Contender {
+    /// This project.
+    Ours,
+    /// A loop over a queue subscription, written by hand.
+    Bare,
+    /// The same loop with a task per request.
+    BareSpawn,
+    /// The `service` module of async-nats, as documented.
+    ServiceModule,
+}
+
+impl Contender {
+    const ALL: [Self; 4] = [Self::Ours, Self::Bare, Self::BareSpawn, Self::ServiceModule];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Bare => "bare",
+            Self::BareSpawn => "bare-spawn",
+            Self::ServiceModule => "service-module",
+        }
+    }
+}
+
+/// What the handler does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Workload {
+    /// Answers at once.
+    Echo,
+    /// Computes for a millisecond first.
+    Compute,
+    /// Answers at once, and the answer is kept in the bucket [`BUCKET`] under `user.<id>`.
+    Persist,
+}
+
+impl Workload {
+    const ALL: [Self; 3] = [Self::Echo, Self::Compute, Self::Persist];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Compute => "compute",
+            Self::Persist => "persist",
+        }
+    }
+}
+
+impl FromStr for Contender {
+    type Err = ();
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|it| it.name() == name).ok_or(())
+    }
+}
+
+impl FromStr for Workload {
+    type Err = ();
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|it| it.name() == name).ok_or(())
+    }
+}
+
+/// Where [`Workload::Persist`] keeps its answers.
+pub(crate) const BUCKET: &str = "bench";
+
+/// What a contender gets to know.
+#[derive(Debug)]
+struct Job {
+    nats: async_nats::Client,
+    workload: Workload,
+    /// See `work::compute`.
+    steps: u64,
+}
+
+/// `serve <contender> <workload> --nats URL --steps N`.
+#[tokio::main]
+pub(crate) async fn serve(args: &Args) -> Result<()> {
+    let (contender, workload) = (args.word(1)?, args.word(2)?);
+    let contender = contender.parse::<Contender>();
+    let contender = contender.map_err(|()| format!("no contender {:?}", args.word(1)))?;
+    let workload = workload.parse::<Workload>();
+    let workload = workload.map_err(|()| format!("no workload {:?}", args.word(2)))?;
+    crate::process::exit_with_parent();
+    let nats = async_nats::connect(args.required::<String>("nats")?).await?;
+    let job = Job {
+        nats,
+        workload,
+        steps: args.optional("steps")?.unwrap_or(0),
+    };
+    match contender {
+        Contender::Ours => ours::serve(job).await,
+        Contender::Bare => bare::serve(job, false).await,
+        Contender::BareSpawn => bare::serve(job, true).await,
+        Contender::ServiceModule => service_module::serve(job).await,
+    }
+}
+
+/// Tells the parent that requests to this subject are answered from now on.
+async fn ready(nats: &async_nats::Client, subject: &str) -> Result<()> {
+    // The subscription has reached the server when the answer to a ping behind it is back.
+    nats.flush().await?;
+    println!("{subject}");
+    Ok(())
+}

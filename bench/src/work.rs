@@ -1,0 +1,60 @@
+//! What every contender does with a request, so that the difference between two of them is the framework's alone.
+
+use serde::{Deserialize, Serialize};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// About 60 bytes of JSON; the load generator writes it by hand, see `load::wire`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) age: u32,
+    pub(crate) active: bool,
+}
+
+/// As long as the request. It begins with the id, by which the load generator knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) age: u32,
+    pub(crate) active: bool,
+}
+
+/// The cheap handler.
+pub(crate) fn echo(request: Request) -> Answer {
+    Answer {
+        id: request.id,
+        name: request.name,
+        age: request.age + 1,
+        active: !request.active,
+    }
+}
+
+/// The expensive handler: `steps` are counted and not timed, since a deadline on the clock would count time in which the
+/// thread did not run at all as work done.
+pub(crate) fn compute(request: Request, steps: u64) -> Answer {
+    black_box(hash(u64::from(request.age), steps));
+    echo(request)
+}
+
+/// How many steps fill `time` on one idle core: the best of several tries, since a disturbed try is only ever slower.
+pub(crate) fn calibrate(time: Duration) -> u64 {
+    const STEPS: u64 = 2_000_000;
+    let best = (0..20).map(|_| {
+        let started = Instant::now();
+        black_box(hash(0, black_box(STEPS)));
+        started.elapsed()
+    });
+    let best = best.min().unwrap_or_default().max(Duration::from_nanos(1));
+    (STEPS as f64 * time.as_secs_f64() / best.as_secs_f64()) as u64
+}
+
+/// A chain of multiplications that no compiler shortens. One function for calibration and handlers: inlined, each might get
+/// code of its own, and its own speed.
+#[inline(never)]
+fn hash(seed: u64, steps: u64) -> u64 {
+    let mix = |state: u64, step: u64| (state ^ step).wrapping_mul(0x0100_0000_01b3);
+    (0..steps).fold(seed, mix)
+}

@@ -1,0 +1,104 @@
+//! What may come of a call besides its answer.
+
+use crate::store::StoreError;
+use crate::wire::codec::CodecError;
+use crate::wire::error::{Code, Error};
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// Why a call brought no answer: the service's own error, or what kept the call from it.
+///
+/// ```
+/// # use nats_service::{CallError, Code, ServiceError};
+/// #[derive(Debug, ServiceError)]
+/// enum ProfileError {
+///     #[service_error(code = AlreadyExists, message = "{email} belongs to another profile")]
+///     EmailTaken { email: String },
+/// }
+///
+/// fn explain(error: CallError<ProfileError>) -> String {
+///     match error {
+///         CallError::Service(ProfileError::EmailTaken { email }) => format!("choose another address than {email}"),
+///         other if other.code() == Code::Unavailable => "try again later".into(),
+///         other => other.to_string(),
+///     }
+/// }
+/// let taken = ProfileError::EmailTaken { email: "a@b.c".into() };
+/// assert_eq!(explain(CallError::Service(taken)), "choose another address than a@b.c");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E = Infallible> {
+    /// The service's own error, typed.
+    #[error("{0}")]
+    Service(E),
+    /// An error reply that is not of the service's error type: one of the framework's refusals, or one that a newer
+    /// service knows and this client does not.
+    #[error("{code}: {0}", code = .0.code())]
+    Remote(Error),
+    /// Nobody listens on the subject.
+    #[error("no service listens on `{subject}`")]
+    NoResponders {
+        /// Where it was sent.
+        subject: &'static str,
+    },
+    /// No reply came in time. Whether the service handled the request is unknown.
+    #[error(
+        "no reply from `{subject}` within {after:?}; whether it was handled is unknown (a publish that the server's permissions deny looks the same)"
+    )]
+    Timeout {
+        /// Where it was sent.
+        subject: &'static str,
+        /// How long the call waited.
+        after: Duration,
+    },
+    /// The body is larger than the server takes. Nothing was sent.
+    #[error(
+        "the request to `{subject}` has {size} bytes, and the server takes at most {max}: nothing was sent"
+    )]
+    TooLarge {
+        /// Where it was to go.
+        subject: &'static str,
+        /// Bytes of the body.
+        size: usize,
+        /// The server's `max_payload`.
+        max: usize,
+    },
+    /// The request could not be encoded. Nothing was sent.
+    #[error("the request was not sent: {0}")]
+    Encode(#[source] CodecError),
+    /// The reply is not what the contract says.
+    #[error("the reply does not fit the contract: {0}")]
+    Decode(#[source] CodecError),
+    /// The answer was stored as an object because of its size, and could not be fetched from there.
+    #[error("the answer could not be fetched from its object: {0}")]
+    Object(#[source] StoreError),
+    /// The connection does not work, or was closed.
+    #[error("the connection failed: {0}")]
+    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: crate::ServiceError> CallError<E> {
+    /// The kind of failure, by the table that services use.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            CallError::Service(error) => error.to_wire().code(),
+            CallError::Remote(error) => error.code(),
+            CallError::NoResponders { .. } | CallError::Connection(_) => Code::Unavailable,
+            CallError::Timeout { .. } => Code::DeadlineExceeded,
+            CallError::TooLarge { .. } | CallError::Encode(_) => Code::InvalidArgument,
+            CallError::Decode(_) => Code::Internal,
+            CallError::Object(_) => Code::DataLoss,
+        }
+    }
+
+    /// The service's own error, if it is one.
+    #[must_use]
+    pub fn into_service(self) -> Option<E> {
+        match self {
+            CallError::Service(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What happens to an answer: it goes to the caller and into the stores, in the order that the method promises.
+//!
+//! Not generic, so that it is compiled once and not once a method.
+
+use super::reply::{Forged, ReplyRule};
+use super::stats::Stats;
+use super::stores::BoundStore;
+use crate::store::object::digest;
+use crate::store::persist::{Permit, Write, WriteAction, Writer};
+use crate::wire::codec::Codec;
+use crate::wire::error::Error;
+use crate::wire::header;
+use crate::wire::spec::{MethodSpec, StoreAction, StoreKind, StoreSpec, WriteMode};
+use async_nats::{Client, HeaderMap, HeaderValue, Subject};
+use bytes::Bytes;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How a request ended: `None` when it went well.
+pub(crate) type Verdict = Option<Box<Error>>;
+
+/// The longest text of an error header, in bytes; the body has the whole of it.
+const MAX_ERROR_HEADER: usize = 512;
+/// More than the headers of a reply ever take: a bucket's name, an escaped key, a digest, a revision.
+const MAX_REPLY_HEADERS: usize = 4096;
+
+/// What an endpoint needs besides its handler.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) spec: &'static MethodSpec,
+    pub(crate) client: Client,
+    pub(crate) reply_rule: Arc<ReplyRule>,
+    pub(crate) stats: Arc<Stats>,
+    /// In the order of `spec.stores`; empty when there is no JetStream.
+    pub(crate) stores: Vec<BoundStore>,
+    /// How long a request waits for room in a writer.
+    pub(crate) patience: Duration,
+}
+
+/// A successful call's answer, as bytes.
+pub(crate) struct Answer {
+    pub(crate) body: Bytes,
+    pub(crate) codec: Codec,
+    /// In the order of `spec.stores`.
+    pub(crate) keys: Vec<String>,
+    pub(crate) room: Vec<Permit>,
+}
+
+/// A write that one of the method's stores asks for.
+struct Planned<'s> {
+    spec: &'static StoreSpec,
+    writer: &'s Writer,
+    permit: Permit,
+    write: Write,
+}
+
+impl Planned<'_> {
+    /// Whether the caller could fetch the answer from there.
+    fn can_carry(&self) -> bool {
+        self.spec.kind == StoreKind::Object && self.spec.action == StoreAction::Put
+    }
+}
+
+/// What there is to send, and to write after it.
+struct Kept<'s> {
+    body: Bytes,
+    codec: Codec,
+    headers: Option<HeaderMap>,
+    later: Vec<Planned<'s>>,
+}
+
+impl Context {
+    /// Waits for room in the writers of this method's buckets, before the handler runs: an answer that could not be kept
+    /// must not be promised.
+    pub(crate) async fn reserve(&self) -> Result<Vec<Permit>, Error> {
+        let mut room = Vec::with_capacity(self.stores.len());
+        for writer in self.stores.iter().filter_map(|store| store.writer.as_ref()) {
+            let permit = match writer.try_reserve() {
+                Ok(permit) => permit,
+                Err(_) => writer.reserve(self.patience).await.map_err(|full| {
+                    Error::resource_exhausted(format!(
+                        "{}: {full}; try again later",
+                        self.spec.subject
+                    ))
+                })?,
+            };
+            room.push(permit);
+        }
+        Ok(room)
+    }
+
+    /// Replies and stores, in the order that each store asks for.
+    pub(crate) async fn finish(
+        &self,
+        reply: Option<Subject>,
+        answer: Result<Answer, Error>,
+    ) -> Verdict {
+        let kept = match answer {
+            Ok(answer) => self.keep(reply.is_some(), answer).await,
+            Err(error) => Err(error),
+        };
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => return self.refuse(reply, error).await,
+        };
+        if let Some(reply) = reply {
+            self.reply(reply, kept.headers, kept.codec, kept.body).await;
+        }
+        for Planned {
+            writer,
+            permit,
+            write,
+            ..
+        } in kept.later
+        {
+            writer.submit(write, permit);
+        }
+        None
+    }
+
+    /// Does the writes that come before the reply, and plans those that come after it.
+    async fn keep(&self, replies: bool, answer: Answer) -> Result<Kept<'_>, Error> {
+        let Answer {
+            body,
+            codec,
+            keys,
+            room,
+        } = answer;
+        let stores = self.stores.iter().zip(keys);
+        let stores =
+            stores.filter_map(|(store, key)| Some((store.spec, store.writer.as_ref()?, key)));
+        let planned: Vec<_> = stores
+            .zip(room)
+            .map(|((spec, writer, key), permit)| Planned {
+                spec,
+                writer,
+                permit,
+                write: Write {
+                    key,
+                    action: match spec.action {
+                        StoreAction::Put => WriteAction::Put(body.clone()),
+                        StoreAction::Evict => WriteAction::Delete,
+                    },
+                    content_type: codec.content_type(),
+                },
+            })
+            .collect();
+        let too_large = replies && !self.fits(&body, codec, !planned.is_empty());
+        if too_large && !planned.iter().any(Planned::can_carry) {
+            // An error, or the caller would wait in vain; and nothing is written, as for any failed call.
+            return Err(Error::resource_exhausted(format!(
+                "{}: the answer has {} bytes, and a message carries at most {}; an `#[object_store(..)]` method may answer with more",
+                self.spec.subject,
+                body.len(),
+                self.client.max_payload(),
+            )));
+        }
+        let mut kept = Kept {
+            body,
+            codec,
+            headers: None,
+            later: Vec::new(),
+        };
+        let deadline = tokio::time::Instant::now() + self.spec.timeout;
+        for planned in planned {
+            let by_reference = too_large && planned.can_carry();
+            if planned.spec.write != WriteMode::BeforeReply && !by_reference {
+                kept.later.push(planned);
+                continue;
+            }
+            let Planned {
+                spec,
+                writer,
+                permit,
+                write,
+            } = planned;
+            let reference = by_reference.then(|| format!("{}/{}", spec.bucket.name, write.key));
+            let revision = writer
+                .submit_and_wait(write, permit, deadline)
+                .await
+                .map_err(|error| {
+                    Error::unavailable(format!(
+                        "{}: the answer could not be stored: {error}",
+                        self.spec.subject
+                    ))
+                })?;
+            let headers = kept.headers.get_or_insert_default();
+            if spec.kind == StoreKind::Kv && spec.action == StoreAction::Put {
+                headers.insert(header::REVISION, HeaderValue::from(revision));
+            }
+            if let Some(reference) = reference {
+                insert(headers, header::OBJECT, &reference);
+                insert(headers, header::OBJECT_DIGEST, &digest(&kept.body));
+                kept.body = Bytes::new();
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether a message can carry `body`; headers count as well.
+    fn fits(&self, body: &Bytes, codec: Codec, stored: bool) -> bool {
+        let headers = if stored || codec != Codec::Json {
+            MAX_REPLY_HEADERS
+        } else {
+            0
+        };
+        body.len() + headers <= self.client.max_payload()
+    }
+
+    async fn reply(&self, reply: Subject, headers: Option<HeaderMap>, codec: Codec, body: Bytes) {
+        // JSON says nothing of itself: a header would cost every reply of the usual kind an allocation or three.
+        let headers = match (headers, codec) {
+            (None, Codec::Json) => None,
+            (headers, codec) => {
+                let mut headers = headers.unwrap_or_default();
+                headers.insert(header::CONTENT_TYPE, codec.content_type());
+                Some(headers)
+            }
+        };
+        let sent = match headers {
+            None => self.client.publish(reply, body).await,
+            Some(headers) => self.client.publish_with_headers(reply, headers, body).await,
+        };
+        if let Err(error) = sent {
+            tracing::warn!(subject = self.spec.subject, %error, "a reply could not be sent");
+        }
+    }
+
+    /// Replies with an error; ends as the verdict.
+    pub(crate) async fn refuse(&self, reply: Option<Subject>, error: Error) -> Verdict {
+        if let Some(reply) = reply {
+            let mut headers = HeaderMap::new();
+            insert(
+                &mut headers,
+                header::SERVICE_ERROR,
+                &header::sanitize(error.message(), MAX_ERROR_HEADER),
+            );
+            headers.insert(
+                header::SERVICE_ERROR_CODE,
+                HeaderValue::from(error.code().number()),
+            );
+            let body = self.error_body(&error);
+            if let Err(failed) = self.client.publish_with_headers(reply, headers, body).await {
+                tracing::warn!(subject = self.spec.subject, error = %failed, "an error reply could not be sent");
+            }
+        }
+        Some(Box::new(error))
+    }
+
+    fn error_body(&self, error: &Error) -> Bytes {
+        let max = self
+            .client
+            .max_payload()
+            .saturating_sub(2 * MAX_ERROR_HEADER);
+        match Codec::Json.encode(error) {
+            Ok(body) if body.len() <= max => body,
+            // The header still says what it is.
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Ends a request whose handler panicked.
+    pub(crate) async fn panicked(&self, reply: Option<Subject>, panic: Panic, took: Duration) {
+        // The text is for the operator: it may hold what no caller should see.
+        tracing::error!(
+            subject = self.spec.subject,
+            panic = panic.0,
+            "a handler panicked"
+        );
+        let error = Error::internal(format!(
+            "{}: the handler failed unexpectedly",
+            self.spec.subject
+        ));
+        let verdict = self.refuse(reply, error).await;
+        self.count(&verdict, took);
+    }
+
+    /// Refuses a request because too many are there.
+    pub(crate) async fn shed(&self, reply: Option<Subject>, received: Instant) {
+        let error = Error::resource_exhausted(format!(
+            "{}: too many calls at once; try again later",
+            self.spec.subject
+        ));
+        if let Some(error) = self.refuse(reply, error).await {
+            self.stats.shed(received.elapsed(), &error);
+        }
+    }
+
+    /// Drops a request whose reply subject is not to be answered.
+    pub(crate) fn forged(&self, reply: &str, why: Forged) {
+        let count = self.stats.forged();
+        // An attacker must not be able to fill the log: the 1st, 2nd, 4th, 8th .. is written.
+        if count.is_power_of_two() {
+            let reply = header::sanitize(reply, 128);
+            tracing::warn!(subject = self.spec.subject, reply, %why, count, "dropped a request because of its reply subject");
+        }
+    }
+
+    pub(crate) fn count(&self, verdict: &Verdict, took: Duration) {
+        match verdict {
+            None => self.stats.succeeded(took),
+            Some(error) => self.stats.failed(took, error),
+        }
+    }
+}
+
+/// What a handler's panic said.
+pub(crate) struct Panic(String);
+
+impl From<Box<dyn Any + Send>> for Panic {
+    fn from(payload: Box<dyn Any + Send>) -> Self {
+        let text = match payload.downcast::<String>() {
+            Ok(text) => *text,
+            Err(payload) => match payload.downcast::<&'static str>() {
+                Ok(text) => (*text).to_owned(),
+                Err(_) => "a panic without a text".to_owned(),
+            },
+        };
+        Self(text)
+    }
+}
+
+/// Inserts `value`, which must be free of line breaks; the infallible conversion panics on one.
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = value.parse::<HeaderValue>() {
+        headers.insert(name, value);
+    }
+}

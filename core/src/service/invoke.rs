@@ -1,0 +1,134 @@
+//! One request from its bytes to its answer's bytes: decode, make the keys, call, encode.
+//!
+//! This is the only generic part of the service side; what it leaves out (replying, storing, counting) is the same for
+//! every method and stands in `finish` and `endpoint`.
+
+use super::finish::{Answer, Context, Verdict};
+use crate::__private::{Handle, Method};
+use crate::store::Keys;
+use crate::wire::codec::Codec;
+use crate::wire::error::{Code, Error, ServiceError as _};
+use crate::wire::header;
+use crate::wire::spec::MethodSpec;
+use async_nats::Message;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use tokio_util::sync::ReusableBoxFuture;
+
+/// One request while it is served. Its memory is used again for the next one.
+pub(crate) type Serving = ReusableBoxFuture<'static, Verdict>;
+
+/// An endpoint with its handler's type erased.
+pub(crate) trait Endpoint: Send + Sync {
+    fn context(&self) -> &Context;
+
+    /// Puts the future that serves `message` into `slot`.
+    fn begin(self: Arc<Self>, message: Message, slot: &mut Serving);
+}
+
+/// Collects the endpoints of a service; generated code fills it.
+#[derive(Default)]
+pub struct Mount {
+    pub(crate) endpoints: Vec<(&'static MethodSpec, Bind)>,
+}
+
+/// Makes the endpoint once the server knows its connection and its stores.
+pub(crate) type Bind = Box<dyn FnOnce(Context) -> Arc<dyn Endpoint> + Send>;
+
+impl std::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.endpoints.iter().map(|(spec, _)| spec.subject);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Mount {
+    /// Adds one method.
+    pub fn method<S: Send + Sync + 'static, M: Handle<S>>(&mut self, service: &Arc<S>) {
+        let service = Arc::clone(service);
+        let bind: Bind = Box::new(move |context| {
+            Arc::new(Typed::<S, M> {
+                service,
+                context,
+                method: PhantomData,
+            })
+        });
+        self.endpoints.push((M::SPEC, bind));
+    }
+}
+
+struct Typed<S, M> {
+    service: Arc<S>,
+    context: Context,
+    method: PhantomData<fn() -> M>,
+}
+
+impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn begin(self: Arc<Self>, message: Message, slot: &mut Serving) {
+        slot.set(async move {
+            let answer = answer::<S, M>(&self.service, &self.context, &message).await;
+            self.context.finish(message.reply, answer).await
+        });
+    }
+}
+
+async fn answer<S, M: Handle<S>>(
+    service: &S,
+    context: &Context,
+    message: &Message,
+) -> Result<Answer, Error> {
+    let spec = <M as Method>::SPEC;
+    let codec = request_codec(spec, message)?;
+    let request: M::Request<'_> = codec
+        .decode(codec.body_or_unit(&message.payload))
+        .map_err(|error| Error::invalid_argument(format!("{}: {error}", spec.subject)))?;
+    let mut keys = None;
+    if !spec.stores.is_empty() {
+        let keys = keys.insert(Keys::new(spec.stores.iter().map(|store| store.key)));
+        M::request_keys(&request, keys)?;
+        keys.request_done();
+    }
+    let room = context.reserve().await?;
+    let value = M::call(service, request)
+        .await
+        .map_err(|error| error.to_wire())?;
+    if let Some(keys) = &mut keys {
+        // The caller did nothing wrong here: the service made an id that cannot be stored.
+        M::response_keys(&value, keys).map_err(|error| Error::internal(error.to_string()))?;
+    }
+    let body = codec
+        .encode(&value)
+        .map_err(|error| Error::internal(error.to_string()))?;
+    Ok(Answer {
+        body,
+        codec,
+        keys: keys.map(Keys::finish).unwrap_or_default(),
+        room,
+    })
+}
+
+/// What the body is written in: what its header says, or else what the service speaks.
+fn request_codec(spec: &MethodSpec, message: &Message) -> Result<Codec, Error> {
+    let Some(said) = message
+        .headers
+        .as_ref()
+        .and_then(|headers| headers.get(header::CONTENT_TYPE))
+    else {
+        return Ok(spec.codec);
+    };
+    Codec::from_content_type(said.as_str()).ok_or_else(|| {
+        Error::new(
+            Code::InvalidArgument,
+            format!(
+                "{}: a body of type `{}` is not understood; send `{}`",
+                spec.subject,
+                said.as_str(),
+                spec.codec.content_type()
+            ),
+        )
+    })
+}

@@ -1,0 +1,118 @@
+//! A server that runs, and how it stops: it takes no more requests, ends what it has taken, sees its replies out, drains
+//! the writers, and says what it could not do.
+
+use super::endpoint::Stop;
+use crate::store::persist::Writers;
+use crate::store::{FailedWrite, WriterStats};
+use async_nats::{Client, Subscriber};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// A server that serves. Keep it: dropping it stops the intake at once, and nothing is drained.
+#[derive(Debug)]
+#[must_use = "dropping it stops the service"]
+pub struct Running {
+    pub(super) client: Client,
+    pub(super) stop: Stop,
+    pub(super) endpoints: JoinSet<()>,
+    pub(super) discovery: JoinSet<()>,
+    /// `None` without JetStream.
+    pub(super) writers: Option<Writers>,
+}
+
+/// What a shutdown left undone: nothing, when it comes as `Ok`.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Answers that were written while stopping.
+    pub written: u64,
+    /// Answers whose callers were told of success and which are not, or perhaps not, in their bucket. Put them elsewhere.
+    pub unwritten: Vec<FailedWrite>,
+    /// Endpoints whose requests had not ended in time; those requests were answered with `Unavailable`.
+    pub cut_short: usize,
+}
+
+/// Time was up before everything had been done.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the deadline of the shutdown passed: {} answers are not stored, {} endpoints were cut short",
+    .0.unwritten.len(),
+    .0.cut_short
+)]
+pub struct ShutdownError(pub ShutdownReport);
+
+impl Running {
+    /// What the writers of the buckets are doing: how much waits, how much was written, how old the oldest is.
+    ///
+    /// ```no_run
+    /// # fn look(running: &nats_service::Running) {
+    /// for writer in running.writer_stats() {
+    ///     println!("{}: {} queued, {} in flight", writer.bucket, writer.queued, writer.in_flight);
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn writer_stats(&self) -> Vec<WriterStats> {
+        self.writers
+            .as_ref()
+            .map(Writers::stats)
+            .unwrap_or_default()
+    }
+
+    /// Stops: no new requests, then an end to those that were taken, then their replies, then the pending writes.
+    ///
+    /// Takes `deadline` at most, plus what it takes to tell the callers of cut requests.
+    ///
+    /// # Errors
+    /// When the deadline passed first; the error says what is left, values and all.
+    pub async fn shutdown(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
+        let deadline = Instant::now() + deadline;
+        self.stop.intake.cancel();
+        let mut cut_short = 0;
+        let in_time = tokio::time::timeout_at(deadline.into(), async {
+            while self.endpoints.join_next().await.is_some() {}
+        });
+        if in_time.await.is_err() {
+            cut_short = self.endpoints.len();
+            self.stop.running.cancel();
+            // Cancelled handlers reply at once; a handler that blocks its thread cannot be waited for.
+            let _ = tokio::time::timeout(Duration::from_millis(250), async {
+                while self.endpoints.join_next().await.is_some() {}
+            })
+            .await;
+        }
+        // Discovery answers until the end, so that an operator sees the instance for as long as it works.
+        self.discovery.shutdown().await;
+        if let Err(error) = self.client.flush().await {
+            tracing::warn!(%error, "the last replies may not have been sent");
+        }
+        let drained = match &self.writers {
+            Some(writers) => writers.drain(deadline.into()).await,
+            None => Default::default(),
+        };
+        let report = ShutdownReport {
+            written: drained.written,
+            unwritten: drained.unwritten,
+            cut_short,
+        };
+        if report.unwritten.is_empty() && report.cut_short == 0 {
+            Ok(report)
+        } else {
+            Err(ShutdownError(report))
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.intake.cancel();
+        self.stop.running.cancel();
+    }
+}
+
+/// Ends a subscription without losing what the server has sent already.
+pub(super) async fn stop_intake(subscription: &mut Subscriber) {
+    if let Err(error) = subscription.drain().await {
+        tracing::debug!(%error, "the connection is gone, and the subscription with it");
+    }
+}

@@ -1,0 +1,359 @@
+//! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
+
+use super::discovery::{self, Instance};
+use super::endpoint::{EndpointLoop, Stop};
+use super::finish::Context;
+use super::invoke::Mount;
+use super::reply::ReplyRule;
+use super::running::Running;
+use super::stats::Stats;
+use super::stores::Stores;
+use crate::__private::Service;
+use crate::store::persist::WriterLimits;
+use crate::store::{BucketConflict, FailedWrite, FailureHook, ProvisionError};
+use crate::wire::spec::{ServiceSpec, WriteMode};
+use async_nats::{Client, jetstream};
+use futures_util::StreamExt as _;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+
+/// Serves annotated traits on a NATS connection.
+///
+/// ```
+/// # use nats_service::{Server, nats_service};
+/// # use std::time::Duration;
+/// #[nats_service]
+/// pub trait Greeter {
+///     async fn hello(&self, name: String) -> String;
+/// }
+///
+/// struct Polite;
+/// impl Greeter for Polite {
+///     async fn hello(&self, name: String) -> String {
+///         format!("Good day, {name}!")
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = nats_service_testkit::TestServer::start().await?;
+/// let nats = async_nats::connect(server.url()).await?;
+/// let running = Server::new(nats.clone()).serve(GreeterServer::new(Polite)).start().await?;
+///
+/// assert_eq!(GreeterClient::new(nats).hello("Ada".to_string()).await?, "Good day, Ada!");
+/// running.shutdown(Duration::from_secs(10)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a server does nothing until it is started"]
+pub struct Server {
+    client: Client,
+    jetstream: Option<jetstream::Context>,
+    services: Vec<(&'static ServiceSpec, Mount)>,
+    limits: Limits,
+    reply_rule: ReplyRule,
+    write_limits: WriterLimits,
+    failure_hook: Option<FailureHook>,
+}
+
+/// How much an endpoint holds at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_waiting_bytes: usize,
+    pub(crate) patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 1024,
+            max_waiting: 4096,
+            max_waiting_bytes: 16 << 20,
+            patience: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A server could not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No service was added.
+    #[error("nothing to serve: add a service with `.serve(..)`")]
+    NoService,
+    /// Two methods listen on one subject.
+    #[error("two methods listen on `{subject}`: give one of the services another `subject`")]
+    SubjectTaken {
+        /// The whole subject.
+        subject: &'static str,
+    },
+    /// A method promises what needs JetStream, and there is none.
+    #[error(
+        "`{subject}` stores its answer before it replies, which needs JetStream: pass `async_nats::jetstream::new(nats.clone())` to `Server::with_jetstream`"
+    )]
+    NoJetStream {
+        /// The method's subject.
+        subject: &'static str,
+    },
+    /// Two services want one bucket with different settings.
+    #[error(transparent)]
+    Bucket(#[from] BucketConflict),
+    /// A bucket is not as it has to be.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    /// The server refused a subscription.
+    #[error("cannot subscribe to `{subject}`")]
+    Subscribe {
+        /// What was to be subscribed to.
+        subject: String,
+        /// What async-nats says.
+        source: async_nats::SubscribeError,
+    },
+    /// The server did not confirm the subscriptions.
+    #[error(
+        "the server did not confirm the subscriptions within {after:?}; is it reachable, and may this user publish and subscribe under its own inbox prefix?"
+    )]
+    NotConfirmed {
+        /// How long we waited.
+        after: Duration,
+    },
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("services", &self.services)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+const CONFIRM: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// A server on this connection. It serves nothing yet.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            jetstream: None,
+            services: Vec::new(),
+            limits: Limits::default(),
+            reply_rule: ReplyRule::default(),
+            write_limits: WriterLimits::default(),
+            failure_hook: None,
+        }
+    }
+
+    /// Gives it JetStream. Without it calls are answered, and nothing is stored.
+    pub fn with_jetstream(mut self, jetstream: jetstream::Context) -> Self {
+        self.jetstream = Some(jetstream);
+        self
+    }
+
+    /// Adds a service: the generated `..Server` around your implementation.
+    pub fn serve(mut self, service: impl Service) -> Self {
+        let spec = service.spec();
+        let mut mount = Mount::default();
+        service.mount(&mut mount);
+        self.services.push((spec, mount));
+        self
+    }
+
+    /// How many requests of one endpoint run at once (1,024). More wait for their turn.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.limits.max_in_flight = requests.max(1);
+        self
+    }
+
+    /// How many requests of one endpoint wait (4,096), and with how many bytes in all (16 MiB). More than that are
+    /// answered with `ResourceExhausted` at once.
+    pub fn max_waiting(mut self, requests: usize, bytes: usize) -> Self {
+        self.limits.max_waiting = requests;
+        self.limits.max_waiting_bytes = bytes;
+        self
+    }
+
+    /// How many answers of one bucket may be pending (65,536), and with how many bytes in all (64 MiB). When a bucket's
+    /// writer is full, requests wait for up to a second, and are then answered with `ResourceExhausted`.
+    pub fn max_pending_writes(mut self, writes: usize, bytes: usize) -> Self {
+        self.write_limits.max_writes = writes;
+        self.write_limits.max_bytes = bytes;
+        self
+    }
+
+    /// How long a request waits for room in a bucket's writer before it is refused (1 s).
+    pub fn write_patience(mut self, patience: Duration) -> Self {
+        self.limits.patience = patience;
+        self
+    }
+
+    /// Is called with every answer that can never be stored (the bucket is full, the value too large), and at a
+    /// shutdown's deadline with those that are not stored yet: the place to put them elsewhere. The call blocks the
+    /// bucket's writer: hand the value on, do not work on it.
+    pub fn on_failed_write(mut self, hook: impl Fn(&FailedWrite) + Send + Sync + 'static) -> Self {
+        self.failure_hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Answers requests whose reply subject is under `prefix` too, for callers with an inbox prefix of their own.
+    /// `_INBOX` always is. A prefix that begins with `$` is ignored: those subjects are the server's.
+    pub fn allow_reply_prefix(mut self, prefix: &str) -> Self {
+        self.reply_rule.allow(prefix);
+        self
+    }
+
+    /// Starts: makes the buckets, subscribes, and returns when the NATS server has confirmed the subscriptions.
+    ///
+    /// # Errors
+    /// When a bucket cannot be made or differs from what its attribute says, or the connection does not work.
+    pub async fn start(mut self) -> Result<Running, StartError> {
+        if self.services.is_empty() {
+            return Err(StartError::NoService);
+        }
+        self.check_subjects()?;
+        let stores = self.open_stores().await?;
+
+        let Self {
+            client,
+            services,
+            limits,
+            reply_rule,
+            ..
+        } = self;
+        let reply_rule = Arc::new(reply_rule);
+        let stop = Stop::default();
+        let (mut endpoints, mut discovery) = (JoinSet::new(), JoinSet::new());
+        for (spec, mount) in services {
+            let mut instance = Instance {
+                spec,
+                id: instance_id(&client),
+                started: OffsetDateTime::now_utc(),
+                endpoints: Vec::new(),
+                writers: stores.as_ref().map(|stores| stores.writers().clone()),
+            };
+            for (method, bind) in mount.endpoints {
+                let stats = Arc::<Stats>::default();
+                instance.endpoints.push((method, Arc::clone(&stats)));
+                let endpoint = bind(Context {
+                    spec: method,
+                    client: client.clone(),
+                    reply_rule: Arc::clone(&reply_rule),
+                    stats,
+                    stores: stores
+                        .as_ref()
+                        .map(|stores| stores.of(method))
+                        .unwrap_or_default(),
+                    patience: limits.patience,
+                });
+                let subscription = match method.queue_group {
+                    Some(group) => {
+                        client
+                            .queue_subscribe(method.subject, group.to_owned())
+                            .await
+                    }
+                    None => client.subscribe(method.subject).await,
+                };
+                let subscription = subscription.map_err(|source| StartError::Subscribe {
+                    subject: method.subject.to_owned(),
+                    source,
+                })?;
+                endpoints
+                    .spawn(EndpointLoop::new(endpoint, subscription, limits, stop.clone()).run());
+            }
+            let asked = discovery::subscribe(&client, &instance)
+                .await
+                .map_err(|source| StartError::Subscribe {
+                    subject: "$SRV.>".to_owned(),
+                    source,
+                })?;
+            let done = stop.discovery.clone();
+            discovery.spawn(asked.run(
+                client.clone(),
+                Arc::new(instance),
+                Arc::clone(&reply_rule),
+                done,
+            ));
+        }
+        let running = Running {
+            client,
+            stop,
+            endpoints,
+            discovery,
+            writers: stores.as_ref().map(|stores| stores.writers().clone()),
+        };
+        confirm(&running.client).await?;
+        Ok(running)
+    }
+
+    fn check_subjects(&self) -> Result<(), StartError> {
+        let mut seen = HashSet::new();
+        for (method, _) in self.services.iter().flat_map(|(_, mount)| &mount.endpoints) {
+            if !seen.insert(method.subject) {
+                return Err(StartError::SubjectTaken {
+                    subject: method.subject,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The stores; `None` without JetStream, which every method must then be able to bear.
+    async fn open_stores(&mut self) -> Result<Option<Stores>, StartError> {
+        let endpoints = self.services.iter().flat_map(|(_, mount)| &mount.endpoints);
+        let methods: Vec<_> = endpoints.map(|(method, _)| *method).collect();
+        if let Some(jetstream) = self.jetstream.take() {
+            let stores = Stores::open(
+                jetstream,
+                self.write_limits.clone(),
+                self.failure_hook.take(),
+                &methods,
+            )
+            .await?;
+            return Ok(Some(stores));
+        }
+        for method in methods {
+            if method
+                .stores
+                .iter()
+                .any(|store| store.write == WriteMode::BeforeReply)
+            {
+                return Err(StartError::NoJetStream {
+                    subject: method.subject,
+                });
+            }
+            if !method.stores.is_empty() {
+                tracing::warn!(
+                    subject = method.subject,
+                    "no JetStream: calls are answered, and nothing is stored; pass a context to `Server::with_jetstream`"
+                );
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A new id: the last token of an inbox is a NUID.
+fn instance_id(client: &Client) -> String {
+    let inbox = client.new_inbox();
+    inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
+}
+
+/// Sends a message to ourselves: when it arrives, the server has processed every subscription before it. A flush alone
+/// only says that the bytes have left.
+async fn confirm(client: &Client) -> Result<(), StartError> {
+    let inbox = client.new_inbox();
+    let roundtrip = async {
+        let mut subscription = client.subscribe(inbox.clone()).await.ok()?;
+        client.publish(inbox.clone(), "".into()).await.ok()?;
+        subscription.next().await
+    };
+    match tokio::time::timeout(CONFIRM, roundtrip).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) | Err(_) => Err(StartError::NotConfirmed { after: CONFIRM }),
+    }
+}

@@ -1,0 +1,80 @@
+//! Brings the stores of all methods up at start: what several methods say of one bucket is merged, the bucket is made or
+//! checked, and its one writer started.
+
+use super::server::StartError;
+use crate::store::persist::{FailureHook, Writer, WriterLimits, Writers};
+use crate::store::{BucketSpec, provision};
+use crate::wire::spec::{MethodSpec, StoreKind, StoreSpec, WriteMode};
+use async_nats::jetstream;
+
+/// One store attribute of a method, and the writer of its bucket.
+#[derive(Debug)]
+pub(crate) struct BoundStore {
+    pub(crate) spec: &'static StoreSpec,
+    /// `None` for `write = "never"`.
+    pub(crate) writer: Option<Writer>,
+}
+
+/// The buckets of a server, each with its writer.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    buckets: Vec<(StoreKind, BucketSpec, Writer)>,
+    writers: Writers,
+}
+
+impl Stores {
+    pub(crate) async fn open(
+        jetstream: jetstream::Context,
+        limits: WriterLimits,
+        hook: Option<FailureHook>,
+        methods: &[&'static MethodSpec],
+    ) -> Result<Self, StartError> {
+        let mut wanted: Vec<(StoreKind, BucketSpec)> = Vec::new();
+        for store in methods.iter().flat_map(|method| method.stores) {
+            let same = |(kind, bucket): &&mut (StoreKind, BucketSpec)| {
+                *kind == store.kind && bucket.name == store.bucket.name
+            };
+            match wanted.iter_mut().find(same) {
+                Some((_, bucket)) => *bucket = bucket.merge(&store.bucket)?,
+                None => wanted.push((store.kind, store.bucket)),
+            }
+        }
+        let writers = Writers::new(jetstream.clone(), limits, hook);
+        let mut buckets = Vec::with_capacity(wanted.len());
+        for (kind, spec) in wanted {
+            let bucket = provision(&jetstream, kind, &spec).await?;
+            let writer = writers
+                .writer(&bucket)
+                .await
+                .map_err(|source| StartError::Subscribe {
+                    subject: "the inbox of a writer".to_owned(),
+                    source,
+                })?;
+            buckets.push((kind, spec, writer));
+        }
+        Ok(Self { buckets, writers })
+    }
+
+    /// The stores of one method, in the order of its attributes.
+    pub(crate) fn of(&self, method: &'static MethodSpec) -> Vec<BoundStore> {
+        let bound = method.stores.iter().map(|spec| {
+            let writer = match spec.write {
+                WriteMode::Never => None,
+                WriteMode::AfterReply | WriteMode::BeforeReply => self.writer(spec),
+            };
+            BoundStore { spec, writer }
+        });
+        bound.collect()
+    }
+
+    fn writer(&self, store: &StoreSpec) -> Option<Writer> {
+        let mut buckets = self.buckets.iter();
+        let found = buckets
+            .find(|(kind, bucket, _)| *kind == store.kind && bucket.name == store.bucket.name);
+        found.map(|(_, _, writer)| writer.clone())
+    }
+
+    pub(crate) fn writers(&self) -> &Writers {
+        &self.writers
+    }
+}

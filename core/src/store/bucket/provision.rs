@@ -1,0 +1,412 @@
+//! Making, checking or changing a bucket when a service starts, by the rule of its [`Provision`].
+//!
+//! Several instances may start at once: whoever finds the name taken reads it again and compares, as if it had been
+//! there from the start.
+
+use super::settings::Difference;
+use super::{BucketSpec, Provision};
+use crate::wire::spec::StoreKind;
+use async_nats::client::RequestErrorKind as ClientRequestErrorKind;
+use async_nats::header::NATS_EXPECTED_STREAM;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{KeyValueErrorKind, RequestErrorKind};
+use async_nats::{HeaderMap, Request};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Older servers lost whole streams when they were killed.
+const MIN_SERVER: (u64, u64, u64) = (2, 10, 23);
+/// How long a new replicated bucket may take to choose its leader.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+const STREAM_NOT_FOUND: u64 = 10059;
+const STREAM_NAME_EXIST: u64 = 10058;
+const JETSTREAM_NOT_ENABLED: [u64; 2] = [10076, 10039];
+
+/// A bucket is not there, or not as it is wanted, and the service does not start.
+///
+/// ```no_run
+/// # fn example(error: nats_service::ProvisionError) {
+/// if let nats_service::ProvisionError::Differs { differences, .. } = &error {
+///     for difference in differences {
+///         eprintln!("{difference}");
+///     }
+/// }
+/// # }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvisionError {
+    /// It has other settings than the attribute names.
+    #[error("bucket `{bucket}` is not as its attribute says: {}. Either change the attribute, or say `provision = \"update\"` to change just these settings on the server, or `provision = \"warn\"` to start all the same", list(.differences))]
+    Differs {
+        /// The bucket.
+        bucket: String,
+        /// Each setting.
+        differences: Vec<Difference>,
+    },
+    /// It does not exist, and `provision = "none"` makes none.
+    #[error(
+        "bucket `{bucket}` does not exist, and `provision = \"none\"` does not make it: create it first (stream `{stream}`), or leave `provision` out"
+    )]
+    Missing {
+        /// The bucket.
+        bucket: String,
+        /// Its stream.
+        stream: String,
+    },
+    /// The server, or this account, has no JetStream.
+    #[error(
+        "no JetStream for bucket `{bucket}`: {reason}. Start the server with JetStream (`nats-server -js`), enable it for this account, or check the context's domain or API prefix"
+    )]
+    NoJetStream {
+        /// The bucket.
+        bucket: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// No answer.
+    #[error(
+        "no answer to `{subject}` for bucket `{bucket}`. A request that the user may not publish is dropped without a word: check that it may publish `{subject}` and subscribe to its inbox (the connection's event callback tells), and that the JetStream cluster has a leader"
+    )]
+    TimedOut {
+        /// The bucket.
+        bucket: String,
+        /// The request's subject, below the API's prefix.
+        subject: String,
+    },
+    /// The server refused.
+    #[error("bucket `{bucket}`: the server refused `{action}`: {description} (error code {code})")]
+    Refused {
+        /// The bucket.
+        bucket: String,
+        /// What was asked.
+        action: &'static str,
+        /// The server's error code.
+        code: u64,
+        /// The server's text.
+        description: String,
+    },
+    /// The server is too old to keep answers on.
+    #[error(
+        "the server is version {version}: streams were lost on a kill before 2.10.23. Update it, to 2.12.3 or later best"
+    )]
+    OldServer {
+        /// What it says of itself.
+        version: String,
+    },
+    /// A new bucket has no leader.
+    #[error(
+        "bucket `{bucket}` was made and has no leader yet: are enough servers of the cluster up for its replicas?"
+    )]
+    NoLeader {
+        /// The bucket.
+        bucket: String,
+    },
+    /// The stream of that name is no bucket.
+    #[error("`{stream}` is not the stream of a bucket: {reason}")]
+    NoBucket {
+        /// The stream.
+        stream: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something else.
+    #[error("bucket `{bucket}`: {source}")]
+    Other {
+        /// The bucket.
+        bucket: String,
+        /// What.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn list(differences: &[Difference]) -> String {
+    let mut text = String::new();
+    for (i, difference) in differences.iter().enumerate() {
+        let comma = if i == 0 { "" } else { ", " };
+        // Writing into a `String` does not fail.
+        let _ = write!(text, "{comma}{difference}");
+    }
+    text
+}
+
+/// A bucket that is there, and how to write to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Provisioned {
+    pub(crate) kind: StoreKind,
+    /// The bucket's name.
+    pub(crate) name: String,
+    /// It was made just now, by this process.
+    pub(crate) created: bool,
+    /// Revisions kept of a key, as the server has it; -1 for an object store.
+    pub(crate) history: i64,
+    /// What stands before the key in the subject of a put: `$KV.<bucket>.`, or the origin's for a mirror.
+    pub(crate) put_prefix: String,
+    /// The put's subject goes below the context's API prefix: a domain, or an import from another account.
+    pub(crate) through_api: bool,
+}
+
+impl Provisioned {
+    /// Whether an older value is gone as soon as there is a newer one.
+    pub(crate) fn keeps_only_the_last(&self) -> bool {
+        self.kind == StoreKind::Object || self.history == 1
+    }
+}
+
+/// Makes sure of a bucket.
+///
+/// # Errors
+/// See [`ProvisionError`]; nothing was changed then, but that the bucket may have been made.
+pub(crate) async fn provision(
+    js: &Context,
+    kind: StoreKind,
+    spec: &BucketSpec,
+) -> Result<Provisioned, ProvisionError> {
+    check_version(&js.client().server_info().version)?;
+    let api = Api {
+        js,
+        kind,
+        spec,
+        stream: spec.stream_name(kind),
+    };
+    let (info, created) = match api.info().await? {
+        Some(info) => (info, false),
+        None if spec.provision == Provision::None => {
+            return Err(ProvisionError::Missing {
+                bucket: spec.name.to_owned(),
+                stream: api.stream,
+            });
+        }
+        None => api.create().await?,
+    };
+    if !created {
+        api.reconcile(&info["config"]).await?;
+    }
+    let clustered = info["cluster"].is_object();
+    if created && clustered {
+        api.wait_for_leader().await?;
+    }
+    let bound = api.bind(created, &info["config"]).await?;
+    if created && clustered && !bound.through_api {
+        api.wait_for_interest().await;
+    }
+    Ok(bound)
+}
+
+/// A bucket as one start sees it.
+struct Api<'a> {
+    js: &'a Context,
+    kind: StoreKind,
+    spec: &'a BucketSpec,
+    stream: String,
+}
+
+impl Api<'_> {
+    /// The answer, or the code and the text of the server's error.
+    async fn request(
+        &self,
+        action: &'static str,
+        body: &Value,
+    ) -> Result<Result<Value, (u64, String)>, ProvisionError> {
+        let bucket = || self.spec.name.to_owned();
+        let subject = format!("{action}.{}", self.stream);
+        let answer: Result<Value, _> = self.js.request(subject.clone(), body).await;
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => ProvisionError::TimedOut {
+                bucket: bucket(),
+                subject: format!("$JS.API.{subject}"),
+            },
+            RequestErrorKind::NoResponders => ProvisionError::NoJetStream {
+                bucket: bucket(),
+                reason: "nobody answers its API".to_owned(),
+            },
+            _ => ProvisionError::Other {
+                bucket: bucket(),
+                source: Box::new(error),
+            },
+        })?;
+        let error = &answer["error"];
+        if !error.is_object() {
+            return Ok(Ok(answer));
+        }
+        let code = error["err_code"].as_u64().unwrap_or(0);
+        let description = error["description"].as_str().unwrap_or("no reason given");
+        if JETSTREAM_NOT_ENABLED.contains(&code) {
+            return Err(ProvisionError::NoJetStream {
+                bucket: bucket(),
+                reason: description.to_owned(),
+            });
+        }
+        Ok(Err((code, description.to_owned())))
+    }
+
+    fn refused(&self, action: &'static str, (code, description): (u64, String)) -> ProvisionError {
+        ProvisionError::Refused {
+            bucket: self.spec.name.to_owned(),
+            action,
+            code,
+            description,
+        }
+    }
+
+    async fn info(&self) -> Result<Option<Value>, ProvisionError> {
+        match self.request("STREAM.INFO", &json!({})).await? {
+            Ok(info) => Ok(Some(info)),
+            Err((STREAM_NOT_FOUND, _)) => Ok(None),
+            Err(error) => Err(self.refused("STREAM.INFO", error)),
+        }
+    }
+
+    /// Makes the bucket, unless somebody else just has.
+    async fn create(&self) -> Result<(Value, bool), ProvisionError> {
+        let config = self.spec.new_stream(self.kind);
+        match self.request("STREAM.CREATE", &config).await? {
+            Ok(info) => Ok((info, true)),
+            Err(error @ (STREAM_NAME_EXIST, _)) => match self.info().await? {
+                Some(info) => Ok((info, false)),
+                None => Err(self.refused("STREAM.CREATE", error)),
+            },
+            Err(error) => Err(self.refused("STREAM.CREATE", error)),
+        }
+    }
+
+    /// Compares a bucket that was there with what is named, and does what `provision` says.
+    async fn reconcile(&self, config: &Value) -> Result<(), ProvisionError> {
+        let differences = self.spec.differences(self.kind, config);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let bucket = self.spec.name;
+        match self.spec.provision {
+            Provision::None => Ok(()),
+            Provision::Create => Err(ProvisionError::Differs {
+                bucket: bucket.to_owned(),
+                differences,
+            }),
+            Provision::Warn => {
+                let differences = list(&differences);
+                tracing::warn!(bucket, %differences, "the bucket is not as its attribute says");
+                Ok(())
+            }
+            Provision::Update => {
+                let mut config = config.clone();
+                self.spec.apply(self.kind, &mut config);
+                match self.request("STREAM.UPDATE", &config).await? {
+                    Ok(_) => {
+                        let differences = list(&differences);
+                        tracing::info!(bucket, %differences, "the bucket was changed to what its attribute says");
+                        Ok(())
+                    }
+                    Err(error) => Err(self.refused("STREAM.UPDATE", error)),
+                }
+            }
+        }
+    }
+
+    /// A replicated stream answers `not found` to writes until it has a leader.
+    async fn wait_for_leader(&self) -> Result<(), ProvisionError> {
+        let deadline = Instant::now() + LEADER_TIMEOUT;
+        loop {
+            // What an election answers with, or does not answer at all, means "not yet" here.
+            if let Ok(Some(info)) = self.info().await
+                && info["cluster"]["leader"]
+                    .as_str()
+                    .is_some_and(|leader| !leader.is_empty())
+            {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(ProvisionError::NoLeader {
+                    bucket: self.spec.name.to_owned(),
+                });
+            }
+            tokio::time::sleep(LEADER_PAUSE).await;
+        }
+    }
+
+    /// The leader is there, but the server of this connection may not have heard yet that somebody takes the bucket's
+    /// subjects, and would answer a write with "no responders". A message that expects another stream finds out: the
+    /// stream refuses it before it stores anything.
+    ///
+    /// Only a courtesy to whoever writes without retrying, so it gives up quietly.
+    async fn wait_for_interest(&self) {
+        let subject = match self.kind {
+            StoreKind::Kv => format!("$KV.{}.probe", self.spec.name),
+            StoreKind::Object => format!("$O.{}.M.probe", self.spec.name),
+        };
+        let client = self.js.client();
+        let deadline = Instant::now() + LEADER_TIMEOUT;
+        while Instant::now() < deadline {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_EXPECTED_STREAM, "none");
+            let request = Request::new().headers(headers).timeout(Some(PROBE_TIMEOUT));
+            match client.send_request(subject.clone(), request).await {
+                Err(error) if error.kind() == ClientRequestErrorKind::NoResponders => {
+                    tokio::time::sleep(LEADER_PAUSE).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    async fn bind(&self, created: bool, config: &Value) -> Result<Provisioned, ProvisionError> {
+        let mut bound = Provisioned {
+            kind: self.kind,
+            name: self.spec.name.to_owned(),
+            created,
+            history: -1,
+            put_prefix: String::new(),
+            through_api: false,
+        };
+        if self.kind == StoreKind::Object {
+            return Ok(bound);
+        }
+        // How a put finds its stream through a domain or from a mirror is async-nats' knowledge, and only its handle tells.
+        let store = self.js.get_key_value(self.spec.name).await;
+        let store = store.map_err(|error| match error.kind() {
+            KeyValueErrorKind::InvalidStoreName => ProvisionError::NoBucket {
+                stream: self.stream.clone(),
+                reason: format!(
+                    "it keeps no history (max_msgs_per_subject = {})",
+                    config["max_msgs_per_subject"]
+                ),
+            },
+            _ => ProvisionError::Other {
+                bucket: self.spec.name.to_owned(),
+                source: Box::new(error),
+            },
+        })?;
+        bound.history = store.stream.cached_info().config.max_messages_per_subject;
+        bound.through_api = store.use_jetstream_prefix;
+        bound.put_prefix = store.put_prefix.unwrap_or(store.prefix);
+        Ok(bound)
+    }
+}
+
+fn check_version(version: &str) -> Result<(), ProvisionError> {
+    let mut numbers = version
+        .trim_start_matches('v')
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u64>().ok());
+    let mut next = || numbers.next().flatten();
+    // A server that hides its version is taken at its word.
+    let (Some(major), Some(minor), Some(patch)) = (next(), next(), next()) else {
+        return Ok(());
+    };
+    if (major, minor, patch) < MIN_SERVER {
+        return Err(ProvisionError::OldServer {
+            version: version.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,273 @@
+//! One key: read it, write it, compare and swap, its history, and back.
+
+use super::super::consumer::{Delivery, Start};
+use super::super::error::{Refusal, StoreError};
+use super::super::stream::{Stored, back_off};
+use super::entry::{Kind, own_headers};
+use super::{Change, Entry, KvStore, WatchBuilder, entry_headers};
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::time::Duration;
+
+/// One key of a typed bucket.
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = nats_service_testkit::TestServer::start().await?;
+/// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+/// # js.create_key_value(nats_service::async_nats::jetstream::kv::Config { bucket: "ports".into(), history: 5, ..Default::default() }).await?;
+/// use nats_service::{KvStore, StoreError};
+///
+/// let http = KvStore::<u16>::bind(js, "ports")?.key("http")?;
+/// let first = http.create(&80).await?;
+/// let second = http.update(&8080, first).await?;
+///
+/// // Somebody who still holds the first revision is told the current one.
+/// match http.update(&81, first).await {
+///     Err(StoreError::Conflict { current, .. }) => assert_eq!(current, Some(second)),
+///     other => panic!("{other:?}"),
+/// }
+///
+/// http.roll_back(first).await?;
+/// assert_eq!(http.get().await?.map(|entry| entry.into_value()), Some(80));
+/// assert_eq!(http.history().await?.len(), 3);
+/// # Ok(()) }
+/// ```
+pub struct KvKey<T> {
+    store: KvStore<T>,
+    key: String,
+}
+
+impl<T> Clone for KvKey<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.store.clone(), self.key.clone())
+    }
+}
+
+impl<T> fmt::Debug for KvKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KvKey")
+            .field("bucket", &self.store.bucket())
+            .field("key", &self.key)
+            .finish()
+    }
+}
+
+impl<T> KvKey<T> {
+    pub(super) fn new(store: KvStore<T>, key: String) -> Self {
+        Self { store, key }
+    }
+
+    /// The whole key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.key
+    }
+
+    fn subject(&self) -> String {
+        self.store.subject(&self.key)
+    }
+
+    async fn last(&self) -> Result<Option<Stored>, StoreError> {
+        self.store.stream.last(&self.subject()).await
+    }
+
+    /// Publishes, and waits for the acknowledgement: the revision. `expected` makes it conditional.
+    async fn write(
+        &self,
+        mut headers: HeaderMap,
+        value: Bytes,
+        expected: Option<u64>,
+    ) -> Result<u64, StoreError> {
+        if let Some(expected) = expected {
+            headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+        }
+        let published = self.store.stream.publish(self.subject(), headers, value);
+        match published.await {
+            Ok(revision) => Ok(revision),
+            Err(Refusal::WrongLastSequence(told)) => {
+                let current = match told {
+                    Some(current) => Some(current),
+                    // On replicated buckets the server does not say.
+                    None => self.last().await.ok().map(|l| l.map_or(0, |l| l.sequence)),
+                };
+                Err(StoreError::Conflict {
+                    key: self.key.clone(),
+                    expected: expected.unwrap_or(0),
+                    current,
+                })
+            }
+            Err(refusal) => Err(self.store.stream.explain(refusal).await),
+        }
+    }
+
+    /// Deletes the key; older revisions stay in its history. Deleting what is not there is no error.
+    ///
+    /// # Errors
+    /// When the write is refused, or its outcome unknown.
+    ///
+    /// Returns the revision of the deletion.
+    pub async fn delete(&self) -> Result<u64, StoreError> {
+        self.write(marker("DEL"), Bytes::new(), None).await
+    }
+
+    /// Deletes the key if `revision` is its current one.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is not.
+    pub async fn delete_if(&self, revision: u64) -> Result<u64, StoreError> {
+        self.write(marker("DEL"), Bytes::new(), Some(revision))
+            .await
+    }
+
+    /// Deletes the key and its whole history.
+    ///
+    /// # Errors
+    /// When the write is refused, or its outcome unknown.
+    pub async fn purge(&self) -> Result<u64, StoreError> {
+        let mut headers = marker("PURGE");
+        headers.insert("Nats-Rollup", "sub");
+        self.write(headers, Bytes::new(), None).await
+    }
+
+    /// Writes the bytes of an earlier revision again, as a new one, unless somebody else writes in between.
+    ///
+    /// The bytes are copied as they are, so it works for values that this program cannot read.
+    ///
+    /// # Errors
+    /// [`StoreError::RevisionNotFound`] when that revision is gone, is another key's or marks a deletion;
+    /// [`StoreError::Conflict`] when another write came in between.
+    pub async fn roll_back(&self, revision: u64) -> Result<u64, StoreError> {
+        let earlier = self.store.stream.at(revision, &self.subject()).await?;
+        let earlier = earlier.filter(|stored| Kind::of(&stored.headers) == Kind::Put);
+        let Some(earlier) = earlier else {
+            return Err(StoreError::RevisionNotFound {
+                key: self.key.clone(),
+                revision,
+            });
+        };
+        let current = self.last().await?.map_or(0, |last| last.sequence);
+        let headers = own_headers(&earlier.headers);
+        self.write(headers, earlier.payload, Some(current)).await
+    }
+
+    /// Watches this key: await it, after setting what it is to bring.
+    pub fn watch(&self) -> WatchBuilder<T> {
+        WatchBuilder::new(self.store.clone(), Ok(vec![self.key.clone()]))
+    }
+}
+
+impl<T: Serialize> KvKey<T> {
+    /// Writes the value, whatever was there: its revision.
+    ///
+    /// # Errors
+    /// When it cannot be encoded, or the write is refused; [`StoreError::Timeout`] leaves the outcome open.
+    pub async fn put(&self, value: &T) -> Result<u64, StoreError> {
+        self.write_value(value, None).await
+    }
+
+    /// Writes the value if the key has none: never written, deleted, purged or expired.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] with the current revision when it has one.
+    pub async fn create(&self, value: &T) -> Result<u64, StoreError> {
+        let mut expected = 0;
+        // A replica that lags may show an older state than the one the leader refused by; a few repetitions outlast it.
+        for attempt in 0..6 {
+            let conflict = match self.write_value(value, Some(expected)).await {
+                Err(StoreError::Conflict { current, .. }) => current,
+                written => return written,
+            };
+            if attempt > 0 {
+                let (base, max) = (Duration::from_millis(20), Duration::from_millis(500));
+                tokio::time::sleep(back_off(attempt, base, max)).await;
+            }
+            match self.last().await? {
+                Some(last) if Kind::of(&last.headers) == Kind::Put => {
+                    return Err(self.exists(Some(last.sequence)));
+                }
+                Some(marker) => expected = marker.sequence,
+                None if conflict == Some(0) => expected = 0,
+                None => {}
+            }
+        }
+        Err(self.exists(None))
+    }
+
+    fn exists(&self, current: Option<u64>) -> StoreError {
+        StoreError::Conflict {
+            key: self.key.clone(),
+            expected: 0,
+            current,
+        }
+    }
+
+    /// Writes the value if `revision` is the key's current one (compare and swap); 0 stands for "never written".
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] with the current revision when it is another.
+    pub async fn update(&self, value: &T, revision: u64) -> Result<u64, StoreError> {
+        self.write_value(value, Some(revision)).await
+    }
+
+    async fn write_value(&self, value: &T, expected: Option<u64>) -> Result<u64, StoreError> {
+        let codec = self.store.codec;
+        let bytes = codec.encode(value)?;
+        self.write(entry_headers(codec), bytes, expected).await
+    }
+}
+
+impl<T: DeserializeOwned> KvKey<T> {
+    /// The current value; `None` when there is none, also after a deletion or an expiry.
+    ///
+    /// On a replicated bucket any replica answers, and it may lag behind a write that was just acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::Undecodable`] when the bytes are no `T`; [`StoreError::BucketNotFound`].
+    pub async fn get(&self) -> Result<Option<Entry<T>>, StoreError> {
+        match self.last().await? {
+            Some(stored) => Entry::read(&self.key, &stored, self.store.codec),
+            None => Ok(None),
+        }
+    }
+
+    /// The value at this revision; `None` when that revision is not of this key, is gone, or marks a deletion.
+    ///
+    /// # Errors
+    /// As [`KvKey::get`].
+    pub async fn get_at(&self, revision: u64) -> Result<Option<Entry<T>>, StoreError> {
+        match self.store.stream.at(revision, &self.subject()).await? {
+            Some(stored) => Entry::read(&self.key, &stored, self.store.codec),
+            None => Ok(None),
+        }
+    }
+
+    /// The revisions that the bucket keeps of this key, oldest first, deletions included.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read. A value that is no `T` is [`Operation::Unreadable`](super::Operation::Unreadable)
+    /// in its place, and hides no other.
+    pub async fn history(&self) -> Result<Vec<Change<T>>, StoreError> {
+        let mut deliveries = self.store.read(&self.key, Start::All, false).await?;
+        let mut changes = Vec::new();
+        while let Some(delivery) = deliveries.next().await {
+            match delivery? {
+                Delivery::Message(stored, delta) => {
+                    changes.push(Change::read(&self.key, &stored, delta, self.store.codec));
+                }
+                Delivery::CaughtUp => break,
+            }
+        }
+        Ok(changes)
+    }
+}
+
+fn marker(operation: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("KV-Operation", operation);
+    headers
+}

@@ -1,0 +1,222 @@
+//! How many writes may wait, and what a writer says about itself. Shared between the handles and the task.
+
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::Instant;
+
+/// What a write costs besides its key and its value: the queue's own entry.
+const OVERHEAD: usize = 256;
+
+/// What one writer does, as of now.
+///
+/// ```
+/// let stats = nats_service::WriterStats::default();
+/// assert_eq!(stats.queued, 0);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct WriterStats {
+    /// The bucket.
+    pub bucket: String,
+    /// Writes that wait to be sent, the ones between two attempts among them.
+    pub queued: usize,
+    /// Writes that were sent and are not acknowledged yet.
+    pub in_flight: usize,
+    /// Writes that were acknowledged.
+    pub written: u64,
+    /// Attempts that failed and were followed by another.
+    pub retried: u64,
+    /// Writes that were not needed, because a newer one of their key came in a bucket that keeps only the last.
+    pub superseded: u64,
+    /// Writes that ended without being stored, or without it being known.
+    pub given_up: u64,
+    /// Bytes of all writes that have not ended.
+    pub bytes_pending: usize,
+    /// How long the oldest of them has waited, in seconds on the wire.
+    #[serde(serialize_with = "seconds")]
+    pub oldest_pending: Option<Duration>,
+}
+
+fn seconds<S: serde::Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    value.map(|value| value.as_secs_f64()).serialize(to)
+}
+
+/// No room, or no longer any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    /// As many writes, or bytes, wait for the store as may.
+    #[error("too many answers wait to be stored")]
+    Full,
+    /// The writer is drained.
+    #[error("the writer has stopped")]
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) bucket: Arc<str>,
+    slots: Arc<Semaphore>,
+    max_bytes: usize,
+    bytes: AtomicUsize,
+    freed: Notify,
+    pending: AtomicUsize,
+    start: Instant,
+    pub(super) in_flight: AtomicUsize,
+    pub(super) written: AtomicU64,
+    pub(super) retried: AtomicU64,
+    pub(super) superseded: AtomicU64,
+    pub(super) given_up: AtomicU64,
+    /// Milliseconds from `start`, plus one; zero when nothing is pending.
+    oldest: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(bucket: &str, max_writes: usize, max_bytes: usize) -> Self {
+        Self {
+            bucket: bucket.into(),
+            slots: Arc::new(Semaphore::new(max_writes.min(Semaphore::MAX_PERMITS))),
+            max_bytes,
+            bytes: AtomicUsize::new(0),
+            freed: Notify::new(),
+            pending: AtomicUsize::new(0),
+            start: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            superseded: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            oldest: AtomicU64::new(0),
+        }
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.bytes.load(Relaxed) < self.max_bytes
+    }
+
+    pub(super) fn try_reserve(self: &Arc<Self>) -> Result<Permit, Full> {
+        if !self.has_bytes() {
+            return Err(if self.slots.is_closed() {
+                Full::Closed
+            } else {
+                Full::Full
+            });
+        }
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => Ok(Permit::new(slot, self)),
+            Err(TryAcquireError::NoPermits) => Err(Full::Full),
+            Err(TryAcquireError::Closed) => Err(Full::Closed),
+        }
+    }
+
+    pub(super) async fn reserve(self: &Arc<Self>, timeout: Duration) -> Result<Permit, Full> {
+        // The hot path starts no timer.
+        match self.try_reserve() {
+            Err(Full::Full) => tokio::time::timeout(timeout, self.wait())
+                .await
+                .unwrap_or(Err(Full::Full)),
+            other => other,
+        }
+    }
+
+    async fn wait(self: &Arc<Self>) -> Result<Permit, Full> {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if !self.has_bytes() {
+                if self.slots.is_closed() {
+                    return Err(Full::Closed);
+                }
+                freed.await;
+                continue;
+            }
+            let slot = self.slots.clone().acquire_owned().await;
+            let slot = slot.map_err(|_| Full::Closed)?;
+            // Others may have filled it up while this one waited for its slot.
+            if self.has_bytes() {
+                return Ok(Permit::new(slot, self));
+            }
+        }
+    }
+
+    /// No permits from now on; those that are out stay good.
+    pub(super) fn close(&self) {
+        self.slots.close();
+        self.freed.notify_waiters();
+    }
+
+    pub(super) fn set_oldest(&self, oldest: Option<Instant>) {
+        let value = oldest.map_or(0, |at| {
+            let since = at.saturating_duration_since(self.start).as_millis();
+            u64::try_from(since).unwrap_or(u64::MAX - 1) + 1
+        });
+        self.oldest.store(value, Relaxed);
+    }
+
+    pub(super) fn stats(&self) -> WriterStats {
+        let (pending, in_flight) = (self.pending.load(Relaxed), self.in_flight.load(Relaxed));
+        let oldest = self.oldest.load(Relaxed);
+        WriterStats {
+            bucket: self.bucket.to_string(),
+            queued: pending.saturating_sub(in_flight),
+            in_flight,
+            written: self.written.load(Relaxed),
+            retried: self.retried.load(Relaxed),
+            superseded: self.superseded.load(Relaxed),
+            given_up: self.given_up.load(Relaxed),
+            bytes_pending: self.bytes.load(Relaxed),
+            oldest_pending: oldest
+                .checked_sub(1)
+                .map(|since| (self.start + Duration::from_millis(since)).elapsed()),
+        }
+    }
+}
+
+/// Room for one write. It goes into the write, and is given back when the write has ended.
+#[derive(Debug)]
+#[must_use = "room that is dropped is free again"]
+pub(crate) struct Permit {
+    shared: Arc<Shared>,
+    /// What the write holds; zero as long as there is none.
+    bytes: usize,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Permit {
+    fn new(slot: OwnedSemaphorePermit, shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: shared.clone(),
+            bytes: 0,
+            _slot: slot,
+        }
+    }
+
+    /// The write is there, and its size is known.
+    pub(super) fn fill(&mut self, size: usize) {
+        self.bytes = size + OVERHEAD;
+        self.shared.bytes.fetch_add(self.bytes, Relaxed);
+        self.shared.pending.fetch_add(1, Relaxed);
+    }
+
+    /// Whether it is of this writer.
+    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let shared = &self.shared;
+        shared.pending.fetch_sub(1, Relaxed);
+        let before = shared.bytes.fetch_sub(self.bytes, Relaxed);
+        if before >= shared.max_bytes && before - self.bytes < shared.max_bytes {
+            shared.freed.notify_waiters();
+        }
+    }
+}
