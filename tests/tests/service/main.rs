@@ -10,3 +10,4 @@ mod persistence;
 mod provisioning;
 mod replies;
 mod shutdown;
+mod streams;
