@@ -2,14 +2,14 @@
 
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
-use nats_service::{Operation, Server, WatchEvent, nats_service};
+use nats_service::{Operation, Server, ShutdownError, WatchEvent, nats_service};
 use nats_service_testkit::TestCluster;
 use nats_service_tests::desk::{self, Act, KeeperClient, Task, doing, task};
 use nats_service_tests::{Nats, PATIENCE, soon, until};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A caller that calls on, whatever happens, and remembers the answers it got.
 struct Caller {
@@ -171,6 +171,31 @@ async fn a_server_that_hangs_holds_calls_up_and_loses_no_answer() {
             answer.id
         );
     }
+}
+
+#[tokio::test]
+async fn a_stop_without_a_server_ends_soon_and_hands_over_what_is_not_stored() {
+    let nats = Nats::start().await;
+    let keeper = desk::keeper(&nats).await;
+    let client = KeeperClient::new(nats.client.clone());
+    nats.js.delete_key_value("kept").await.unwrap();
+    for number in 0..5 {
+        client.keep(&task(&number.to_string())).await.unwrap();
+    }
+    nats.server.kill().await.unwrap();
+    until("the connection is known to be gone", async || {
+        nats.client.connection_state() != async_nats::connection::State::Connected
+    })
+    .await;
+    let begin = Instant::now();
+    let stopped = keeper.running.shutdown(Duration::from_secs(1)).await;
+    let ShutdownError(report) = stopped.unwrap_err();
+    assert_eq!((report.unwritten.len(), report.cut_short), (5, 0));
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 /// A service whose bucket has three copies.

@@ -134,10 +134,11 @@ async fn a_stopped_service_is_gone_from_discovery_and_from_its_subjects() {
 async fn a_service_that_is_dropped_is_gone() {
     let nats = Nats::start().await;
     let desk = desk::desk(&nats).await;
+    let client = DeskClient::new(nats.client.clone());
     drop(desk.running);
     nats_service_tests::until("nobody answers", async || {
-        let asked = nats.client.request("desk.echo", "".into()).await;
-        asked.is_err_and(|error| error.to_string().contains("no responders"))
+        let call = client.echo(&task("a")).timeout(Duration::from_millis(100));
+        matches!(call.await, Err(CallError::NoResponders { .. }))
     })
     .await;
 }
