@@ -336,7 +336,7 @@ pub async fn beside_a_hundred(client: &Client, worker: &Arc<Worker>, bad: impl A
     let desk = DeskClient::new(client.clone());
     let mut calls = tokio::task::JoinSet::new();
     for i in 0..100 {
-        let call = desk.echo(&doing(&i.to_string(), Act::Hold, "beside"));
+        let call = desk.echo(doing(&i.to_string(), Act::Hold, "beside"));
         calls.spawn(async move { call.await });
     }
     worker.until_running(100).await;
@@ -346,7 +346,7 @@ pub async fn beside_a_hundred(client: &Client, worker: &Arc<Worker>, bad: impl A
         let answer: Result<Task, CallError<DeskError>> = ended.expect("no panic");
         assert_eq!(answer.expect("an answer").text, "beside");
     }
-    let last = soon("one more call", desk.echo(&task("last"))).await;
+    let last = soon("one more call", desk.echo(task("last"))).await;
     last.expect("the endpoint lives");
 }
 
