@@ -27,8 +27,9 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 /// A handler that kept the loop for longer is spawned the next time. A spawn costs about a microsecond, so this bounds
 /// what the in-place poll can lose to a few per cent of what the handler itself costs.
 const IN_PLACE: Duration = Duration::from_micros(50);
-/// Spawned after the first slow poll, before the next one is tried in place.
-const FIRST_DETOUR: u32 = 64;
+/// Spawned after the first slow poll, before the next one is tried in place. One, since a poll may also be slow because the
+/// thread lost its core for a moment; a handler that computes is slow again, and gets there by doubling.
+const FIRST_DETOUR: u32 = 1;
 const LONGEST_DETOUR: u32 = 1 << 16;
 
 /// What the callers are told when a shutdown's time is up.
