@@ -23,6 +23,7 @@ pub use store::{
 pub use wire::codec::{Codec, CodecError};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::spec::WriteMode;
+pub use wire::stream::ByteStream;
 
 /// ```no_run
 /// use nats_service::{Error, Server, message, nats_service};

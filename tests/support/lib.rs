@@ -1,9 +1,10 @@
 //! What the real-server tests share.
 
+pub mod desk;
 pub mod guide;
 
 use async_nats::jetstream;
-use nats_service_testkit::TestServer;
+use nats_service_testkit::{TestServer, TestServerBuilder};
 use std::time::Duration;
 
 /// How long a condition may take to come true on a machine that is busy.
@@ -22,7 +23,13 @@ pub struct Nats {
 impl Nats {
     /// Starts one.
     pub async fn start() -> Self {
-        let server = TestServer::start().await.expect("a server");
+        Self::start_with(|server| server).await
+    }
+
+    /// Starts one with other settings.
+    pub async fn start_with(change: impl FnOnce(TestServerBuilder) -> TestServerBuilder) -> Self {
+        let builder = change(TestServer::builder());
+        let server = builder.start().await.expect("a server");
         let (client, js) = connect(&server).await;
         Self { server, client, js }
     }
@@ -71,6 +78,16 @@ pub async fn connect(server: &TestServer) -> (async_nats::Client, jetstream::Con
         .expect("a connection");
     let js = jetstream::new(client.clone());
     (client, js)
+}
+
+/// Returns when the server has processed all that this connection has sent: a flush only says that the bytes have left.
+pub async fn processed(client: &async_nats::Client) {
+    use futures_util::StreamExt as _;
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.expect("an inbox");
+    let sent = client.publish(inbox, "".into()).await;
+    sent.expect("a connection");
+    soon("the echo", echo.next()).await.expect("an echo");
 }
 
 /// Waits until a condition holds; panics, naming it, when it does not in time.

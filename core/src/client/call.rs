@@ -2,11 +2,12 @@
 
 use super::ClientCore;
 use super::error::CallError;
-use crate::store;
+use crate::store::{self, ObjectReader};
 use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::{Code, Error, ServiceError};
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
+use crate::wire::stream::ByteStream;
 use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -77,7 +78,7 @@ impl<T, E> Call<T, E> {
     }
 }
 
-impl<T: DeserializeOwned, E: ServiceError> Call<T, E> {
+impl<T: DeserializeOwned + 'static, E: ServiceError> Call<T, E> {
     /// Sends the request, and waits for the answer and what came with it.
     ///
     /// # Errors
@@ -108,15 +109,26 @@ impl<T: DeserializeOwned, E: ServiceError> Call<T, E> {
                 Err(error) => CallError::Remote(error),
             });
         }
-        let body = match headers.get(header::OBJECT) {
-            Some(reference) => follow(&core, reference.as_str(), &headers)
-                .await
-                .map_err(CallError::Object)?,
-            None => message.payload,
+        let object = match headers.get(header::OBJECT) {
+            Some(reference) => {
+                let reader = follow(&core, reference.as_str(), &headers).await;
+                Some(reader.map_err(CallError::Object)?)
+            }
+            None => None,
         };
-        let value = codec
-            .decode(codec.body_or_unit(&body))
-            .map_err(CallError::Decode)?;
+        let value = match object {
+            Some(reader) if ByteStream::is::<T>() => streamed(ByteStream::new(reader))?,
+            Some(reader) => {
+                let body = reader.into_bytes().await.map_err(CallError::Object)?;
+                codec.decode(&body).map_err(CallError::Decode)?
+            }
+            None if ByteStream::is::<T>() => {
+                streamed(ByteStream::new(std::io::Cursor::new(message.payload)))?
+            }
+            None => codec
+                .decode(codec.body_or_unit(&message.payload))
+                .map_err(CallError::Decode)?,
+        };
         let revision = headers
             .get(header::REVISION)
             .and_then(|revision| revision.as_str().parse().ok());
@@ -136,7 +148,7 @@ async fn request<E>(
     let client = &core.mux.client;
     let subject = spec.subject;
     // The server ends the connection of a client that sends more than it takes.
-    let (size, max) = (body.len(), client.max_payload());
+    let (size, max) = (body.len() + header_bytes(spec.codec), client.max_payload());
     if size > max {
         return Err(CallError::TooLarge { subject, size, max });
     }
@@ -162,6 +174,18 @@ async fn request<E>(
         return Err(CallError::NoResponders { subject });
     }
     Ok(message)
+}
+
+/// What the headers of a request add to its body: the server counts both.
+fn header_bytes(codec: Codec) -> usize {
+    match codec {
+        Codec::Json => 0,
+        #[cfg(feature = "msgpack")]
+        codec => {
+            let fixed = "NATS/1.0\r\n: \r\n\r\n".len();
+            fixed + header::CONTENT_TYPE.len() + codec.content_type().len()
+        }
+    }
 }
 
 fn connection<E>(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError<E> {
@@ -195,12 +219,18 @@ fn error_reply(headers: &HeaderMap, body: &[u8]) -> Option<Error> {
     Some(Error::new(code, text))
 }
 
-/// Fetches an answer that did not fit a message.
+/// The answer of a method that answers with a stream.
+fn streamed<T: 'static, E>(stream: ByteStream) -> Result<T, CallError<E>> {
+    let answer = stream.into_answer();
+    answer.ok_or_else(|| connection("the answer is no stream"))
+}
+
+/// Opens the object of an answer that did not fit a message.
 async fn follow(
     core: &ClientCore,
     reference: &str,
     headers: &HeaderMap,
-) -> Result<Bytes, store::StoreError> {
+) -> Result<ObjectReader, store::StoreError> {
     let jetstream = match &core.jetstream {
         Some(jetstream) => jetstream.clone(),
         // The caller shall notice nothing of the detour, so it need not have thought of JetStream.
@@ -210,8 +240,7 @@ async fn follow(
     let digest = headers
         .get(header::OBJECT_DIGEST)
         .map_or("", |digest| digest.as_str());
-    let (body, _) = store::object::download(&jetstream, bucket, name, digest).await?;
-    Ok(body)
+    store::object::open(&jetstream, bucket, name, digest).await
 }
 
 impl<T, E> IntoFuture for Call<T, E>

@@ -52,14 +52,14 @@ pub enum CallError<E = Infallible> {
         /// How long the call waited.
         after: Duration,
     },
-    /// The body is larger than the server takes. Nothing was sent.
+    /// The request is larger than the server takes. Nothing was sent.
     #[error(
         "the request to `{subject}` has {size} bytes, and the server takes at most {max}: nothing was sent"
     )]
     TooLarge {
         /// Where it was to go.
         subject: &'static str,
-        /// Bytes of the body.
+        /// Bytes of the body, and of the header that names its type where there is one.
         size: usize,
         /// The server's `max_payload`.
         max: usize,

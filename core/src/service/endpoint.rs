@@ -31,6 +31,9 @@ const IN_PLACE: Duration = Duration::from_micros(50);
 const FIRST_DETOUR: u32 = 64;
 const LONGEST_DETOUR: u32 = 1 << 16;
 
+/// What the callers are told when a shutdown's time is up.
+const STOPPED: &str = "the service stopped before the call had ended";
+
 /// What tells an endpoint to stop: first to take no more, then, when time is up, to end what still runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
@@ -113,7 +116,10 @@ impl EndpointLoop {
             match self.next_event(stopped.as_mut()).await {
                 Event::Request(message) => self.take(message).await,
                 Event::Room => self.serve_waiting().await,
-                Event::Stop => super::running::stop_intake(&mut self.subscription).await,
+                Event::Stop => {
+                    let client = &self.endpoint.context().client;
+                    super::drain::end_intake(client, &mut self.subscription).await;
+                }
                 Event::End => break,
             }
         }
@@ -173,24 +179,26 @@ impl EndpointLoop {
             self.waiting_bytes -= message.length;
             let now = Instant::now();
             let context = self.endpoint.context();
-            if now - received < context.spec.timeout {
-                self.serve(message, received, now).await;
+            let error = if self.stop.running.is_cancelled() {
+                Error::unavailable(STOPPED)
+            } else if now - received < context.spec.timeout {
+                return self.serve(message, received, now).await;
             } else {
                 // Its caller has gone: nobody would read what the handler answers.
-                let error = Error::deadline_exceeded(format!(
+                Error::deadline_exceeded(format!(
                     "{}: waited too long for its turn",
                     context.spec.subject
-                ));
-                let verdict = context.refuse(message.reply, error).await;
-                context.count(&verdict, now - received);
-            }
+                ))
+            };
+            let verdict = context.refuse(message.reply, error).await;
+            context.count(&verdict, now - received);
         }
     }
 
     /// Serves a request that was `received` then, and whose turn it is `now`.
     async fn serve(&mut self, message: Message, received: Instant, now: Instant) {
         let reply = message.reply.clone();
-        Arc::clone(&self.endpoint).begin(message, &mut self.slot);
+        Arc::clone(&self.endpoint).begin(message, received, &mut self.slot);
         if self.detour > 0 {
             self.detour -= 1;
             self.spawn(reply, received);
@@ -276,9 +284,7 @@ async fn serve_in_task(
             return Poll::Ready(Err(Error::deadline_exceeded(text)));
         }
         if stopped.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(Error::unavailable(
-                "the service stopped before the call had ended",
-            )));
+            return Poll::Ready(Err(Error::unavailable(STOPPED)));
         }
         Poll::Pending
     })

@@ -5,13 +5,15 @@
 use super::reply::{Forged, ReplyRule};
 use super::stats::Stats;
 use super::stores::BoundStore;
-use crate::store::object::digest;
+use crate::store::StoreError;
+use crate::store::object::{digest, upload_stream};
 use crate::store::persist::{Permit, Write, WriteAction, Writer};
 use crate::wire::codec::Codec;
 use crate::wire::error::Error;
 use crate::wire::header;
 use crate::wire::spec::{MethodSpec, StoreAction, StoreKind, StoreSpec, WriteMode};
-use async_nats::{Client, HeaderMap, HeaderValue, Subject};
+use crate::wire::stream::ByteStream;
+use async_nats::{Client, HeaderMap, HeaderValue, Subject, jetstream};
 use bytes::Bytes;
 use std::any::Any;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) stats: Arc<Stats>,
     /// In the order of `spec.stores`; empty when there is no JetStream.
     pub(crate) stores: Vec<BoundStore>,
+    /// `None` when nothing is stored.
+    pub(crate) jetstream: Option<jetstream::Context>,
     /// How long a request waits for room in a writer.
     pub(crate) patience: Duration,
 }
@@ -45,6 +49,15 @@ pub(crate) struct Answer {
     /// In the order of `spec.stores`.
     pub(crate) keys: Vec<String>,
     pub(crate) room: Vec<Permit>,
+    /// Where the answer is already, when it was stored as it was produced.
+    pub(crate) reference: Option<Reference>,
+}
+
+/// An object that holds an answer.
+pub(crate) struct Reference {
+    /// `<bucket>/<name>`
+    object: String,
+    digest: String,
 }
 
 /// A write that one of the method's stores asks for.
@@ -58,7 +71,26 @@ struct Planned<'s> {
 impl Planned<'_> {
     /// Whether the caller could fetch the answer from there.
     fn can_carry(&self) -> bool {
-        self.spec.kind == StoreKind::Object && self.spec.action == StoreAction::Put
+        is_object_put(self.spec)
+    }
+}
+
+/// Whether this store keeps answers as objects.
+pub(crate) fn is_object_put(store: &StoreSpec) -> bool {
+    store.kind == StoreKind::Object && store.action == StoreAction::Put
+}
+
+impl Reference {
+    fn new(store: &StoreSpec, name: &str, digest: String) -> Self {
+        Self {
+            object: format!("{}/{name}", store.bucket.name),
+            digest,
+        }
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        insert(headers, header::OBJECT, &self.object);
+        insert(headers, header::OBJECT_DIGEST, &self.digest);
     }
 }
 
@@ -94,10 +126,11 @@ impl Context {
     pub(crate) async fn finish(
         &self,
         reply: Option<Subject>,
+        received: Instant,
         answer: Result<Answer, Error>,
     ) -> Verdict {
         let kept = match answer {
-            Ok(answer) => self.keep(reply.is_some(), answer).await,
+            Ok(answer) => self.keep(reply.is_some(), received, answer).await,
             Err(error) => Err(error),
         };
         let kept = match kept {
@@ -120,16 +153,24 @@ impl Context {
     }
 
     /// Does the writes that come before the reply, and plans those that come after it.
-    async fn keep(&self, replies: bool, answer: Answer) -> Result<Kept<'_>, Error> {
+    async fn keep(
+        &self,
+        replies: bool,
+        received: Instant,
+        answer: Answer,
+    ) -> Result<Kept<'_>, Error> {
         let Answer {
             body,
             codec,
             keys,
             room,
+            reference,
         } = answer;
+        let stored = reference.is_some();
         let stores = self.stores.iter().zip(keys);
         let stores =
             stores.filter_map(|(store, key)| Some((store.spec, store.writer.as_ref()?, key)));
+        // What was stored as it was produced needs no write any more.
         let planned: Vec<_> = stores
             .zip(room)
             .map(|((spec, writer, key), permit)| Planned {
@@ -145,6 +186,7 @@ impl Context {
                     content_type: codec.content_type(),
                 },
             })
+            .filter(|planned| !(stored && planned.spec.action == StoreAction::Put))
             .collect();
         let too_large = replies && !self.fits(&body, codec, !planned.is_empty());
         if too_large && !planned.iter().any(Planned::can_carry) {
@@ -162,7 +204,9 @@ impl Context {
             headers: None,
             later: Vec::new(),
         };
-        let deadline = tokio::time::Instant::now() + self.spec.timeout;
+        if let Some(reference) = reference {
+            reference.write(kept.headers.get_or_insert_default());
+        }
         for planned in planned {
             let by_reference = too_large && planned.can_carry();
             if planned.spec.write != WriteMode::BeforeReply && !by_reference {
@@ -175,9 +219,10 @@ impl Context {
                 permit,
                 write,
             } = planned;
-            let reference = by_reference.then(|| format!("{}/{}", spec.bucket.name, write.key));
+            let reference =
+                by_reference.then(|| Reference::new(spec, &write.key, digest(&kept.body)));
             let revision = writer
-                .submit_and_wait(write, permit, deadline)
+                .submit_and_wait(write, permit, self.write_deadline(received))
                 .await
                 .map_err(|error| {
                     Error::unavailable(format!(
@@ -190,12 +235,56 @@ impl Context {
                 headers.insert(header::REVISION, HeaderValue::from(revision));
             }
             if let Some(reference) = reference {
-                insert(headers, header::OBJECT, &reference);
-                insert(headers, header::OBJECT_DIGEST, &digest(&kept.body));
+                reference.write(headers);
                 kept.body = Bytes::new();
             }
         }
         Ok(kept)
+    }
+
+    /// Stores an answer as it is produced.
+    pub(crate) async fn store_stream(
+        &self,
+        stream: ByteStream,
+        keys: &[String],
+    ) -> Result<Reference, Error> {
+        let mut stores = self.stores.iter().zip(keys);
+        let object = stores.find(|(store, _)| is_object_put(store.spec));
+        // `Server::start` has seen to both; a message that says so is still better than a panic.
+        let (Some((store, name)), Some(jetstream)) = (object, &self.jetstream) else {
+            let text = format!(
+                "{}: there is no object store to put a stream into",
+                self.spec.subject
+            );
+            return Err(Error::internal(text));
+        };
+        let bucket = store.spec.bucket.name;
+        match upload_stream(jetstream, bucket, name, stream).await {
+            Ok(info) => Ok(Reference::new(
+                store.spec,
+                name,
+                info.digest.unwrap_or_default(),
+            )),
+            Err(StoreError::Source(error)) => {
+                tracing::error!(subject = self.spec.subject, %error, "an answer could not be produced to its end");
+                Err(Error::internal(format!(
+                    "{}: the answer could not be produced to its end",
+                    self.spec.subject
+                )))
+            }
+            Err(error) => Err(Error::unavailable(format!(
+                "{}: the answer could not be stored: {error}",
+                self.spec.subject
+            ))),
+        }
+    }
+
+    /// Until when a write may take that comes before its reply. A tenth of the time that is left belongs to the reply: the
+    /// caller shall hear that it was not stored, and not just wait in vain.
+    fn write_deadline(&self, received: Instant) -> tokio::time::Instant {
+        let now = Instant::now();
+        let left = (received + self.spec.timeout).saturating_duration_since(now);
+        (now + left.mul_f64(0.9)).into()
     }
 
     /// Whether a message can carry `body`; headers count as well.

@@ -10,9 +10,12 @@ use crate::wire::codec::Codec;
 use crate::wire::error::{Code, Error, ServiceError as _};
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
+use crate::wire::stream::ByteStream;
 use async_nats::Message;
+use bytes::Bytes;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 /// One request while it is served. Its memory is used again for the next one.
@@ -22,14 +25,22 @@ pub(crate) type Serving = ReusableBoxFuture<'static, Verdict>;
 pub(crate) trait Endpoint: Send + Sync {
     fn context(&self) -> &Context;
 
-    /// Puts the future that serves `message` into `slot`.
-    fn begin(self: Arc<Self>, message: Message, slot: &mut Serving);
+    /// Puts the future that serves `message`, which was `received` then, into `slot`.
+    fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving);
 }
 
 /// Collects the endpoints of a service; generated code fills it.
 #[derive(Default)]
 pub struct Mount {
-    pub(crate) endpoints: Vec<(&'static MethodSpec, Bind)>,
+    pub(crate) endpoints: Vec<Mounted>,
+}
+
+/// One method, before the server knows its connection.
+pub(crate) struct Mounted {
+    pub(crate) spec: &'static MethodSpec,
+    /// It answers with a [`ByteStream`].
+    pub(crate) streams: bool,
+    pub(crate) bind: Bind,
 }
 
 /// Makes the endpoint once the server knows its connection and its stores.
@@ -37,7 +48,7 @@ pub(crate) type Bind = Box<dyn FnOnce(Context) -> Arc<dyn Endpoint> + Send>;
 
 impl std::fmt::Debug for Mount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = self.endpoints.iter().map(|(spec, _)| spec.subject);
+        let names = self.endpoints.iter().map(|mounted| mounted.spec.subject);
         f.debug_list().entries(names).finish()
     }
 }
@@ -53,7 +64,11 @@ impl Mount {
                 method: PhantomData,
             })
         });
-        self.endpoints.push((M::SPEC, bind));
+        self.endpoints.push(Mounted {
+            spec: M::SPEC,
+            streams: ByteStream::is::<M::Answer>(),
+            bind,
+        });
     }
 }
 
@@ -68,10 +83,10 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
         &self.context
     }
 
-    fn begin(self: Arc<Self>, message: Message, slot: &mut Serving) {
+    fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving) {
         slot.set(async move {
             let answer = answer::<S, M>(&self.service, &self.context, &message).await;
-            self.context.finish(message.reply, answer).await
+            self.context.finish(message.reply, received, answer).await
         });
     }
 }
@@ -100,14 +115,26 @@ async fn answer<S, M: Handle<S>>(
         // The caller did nothing wrong here: the service made an id that cannot be stored.
         M::response_keys(&value, keys).map_err(|error| Error::internal(error.to_string()))?;
     }
-    let body = codec
-        .encode(&value)
-        .map_err(|error| Error::internal(error.to_string()))?;
+    let keys = keys.map(Keys::finish).unwrap_or_default();
+    let (body, reference) = match ByteStream::of_answer(value) {
+        Ok(stream) => (
+            Bytes::new(),
+            Some(context.store_stream(stream, &keys).await?),
+        ),
+        Err(value) => {
+            let body = codec.encode(&value);
+            (
+                body.map_err(|error| Error::internal(error.to_string()))?,
+                None,
+            )
+        }
+    };
     Ok(Answer {
         body,
         codec,
-        keys: keys.map(Keys::finish).unwrap_or_default(),
+        keys,
         room,
+        reference,
     })
 }
 

@@ -4,7 +4,7 @@
 use super::endpoint::Stop;
 use crate::store::persist::Writers;
 use crate::store::{FailedWrite, WriterStats};
-use async_nats::{Client, Subscriber};
+use async_nats::Client;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -107,12 +107,5 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.intake.cancel();
         self.stop.running.cancel();
-    }
-}
-
-/// Ends a subscription without losing what the server has sent already.
-pub(super) async fn stop_intake(subscription: &mut Subscriber) {
-    if let Err(error) = subscription.drain().await {
-        tracing::debug!(%error, "the connection is gone, and the subscription with it");
     }
 }

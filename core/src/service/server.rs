@@ -1,9 +1,10 @@
 //! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
 
 use super::discovery::{self, Instance};
+use super::drain;
 use super::endpoint::{EndpointLoop, Stop};
-use super::finish::Context;
-use super::invoke::Mount;
+use super::finish::{Context, is_object_put};
+use super::invoke::{Mount, Mounted};
 use super::reply::ReplyRule;
 use super::running::Running;
 use super::stats::Stats;
@@ -11,9 +12,8 @@ use super::stores::Stores;
 use crate::__private::Service;
 use crate::store::persist::WriterLimits;
 use crate::store::{BucketConflict, FailedWrite, FailureHook, ProvisionError};
-use crate::wire::spec::{ServiceSpec, WriteMode};
+use crate::wire::spec::{MethodSpec, ServiceSpec, WriteMode};
 use async_nats::{Client, jetstream};
-use futures_util::StreamExt as _;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,9 +92,17 @@ pub enum StartError {
         /// The whole subject.
         subject: &'static str,
     },
+    /// A method answers with a [`ByteStream`](crate::ByteStream), and nothing says where to put it.
+    #[error(
+        "`{subject}` answers with a `ByteStream`, which is kept as an object: add `#[object_store(bucket = .., key = ..)]` to the method"
+    )]
+    StreamWithoutObject {
+        /// The method's subject.
+        subject: &'static str,
+    },
     /// A method promises what needs JetStream, and there is none.
     #[error(
-        "`{subject}` stores its answer before it replies, which needs JetStream: pass `async_nats::jetstream::new(nats.clone())` to `Server::with_jetstream`"
+        "`{subject}` stores its answer before it replies (`write = \"before_reply\"`, or a `ByteStream`), which needs JetStream: pass `async_nats::jetstream::new(nats.clone())` to `Server::with_jetstream`"
     )]
     NoJetStream {
         /// The method's subject.
@@ -220,6 +228,7 @@ impl Server {
 
         let Self {
             client,
+            jetstream,
             services,
             limits,
             reply_rule,
@@ -236,7 +245,10 @@ impl Server {
                 endpoints: Vec::new(),
                 writers: stores.as_ref().map(|stores| stores.writers().clone()),
             };
-            for (method, bind) in mount.endpoints {
+            for Mounted {
+                spec: method, bind, ..
+            } in mount.endpoints
+            {
                 let stats = Arc::<Stats>::default();
                 instance.endpoints.push((method, Arc::clone(&stats)));
                 let endpoint = bind(Context {
@@ -248,6 +260,7 @@ impl Server {
                         .as_ref()
                         .map(|stores| stores.of(method))
                         .unwrap_or_default(),
+                    jetstream: jetstream.clone(),
                     patience: limits.patience,
                 });
                 let subscription = match method.queue_group {
@@ -292,7 +305,7 @@ impl Server {
 
     fn check_subjects(&self) -> Result<(), StartError> {
         let mut seen = HashSet::new();
-        for (method, _) in self.services.iter().flat_map(|(_, mount)| &mount.endpoints) {
+        for method in self.methods() {
             if !seen.insert(method.subject) {
                 return Err(StartError::SubjectTaken {
                     subject: method.subject,
@@ -302,11 +315,37 @@ impl Server {
         Ok(())
     }
 
+    fn mounted(&self) -> impl Iterator<Item = &Mounted> {
+        self.services.iter().flat_map(|(_, mount)| &mount.endpoints)
+    }
+
+    fn methods(&self) -> impl Iterator<Item = &'static MethodSpec> {
+        self.mounted().map(|mounted| mounted.spec)
+    }
+
+    /// An answer that is stored as it is produced needs a place for it.
+    fn check_streams(&self) -> Result<(), StartError> {
+        for method in self
+            .mounted()
+            .filter(|mounted| mounted.streams)
+            .map(|mounted| mounted.spec)
+        {
+            let subject = method.subject;
+            if !method.stores.iter().any(is_object_put) {
+                return Err(StartError::StreamWithoutObject { subject });
+            }
+            if self.jetstream.is_none() {
+                return Err(StartError::NoJetStream { subject });
+            }
+        }
+        Ok(())
+    }
+
     /// The stores; `None` without JetStream, which every method must then be able to bear.
     async fn open_stores(&mut self) -> Result<Option<Stores>, StartError> {
-        let endpoints = self.services.iter().flat_map(|(_, mount)| &mount.endpoints);
-        let methods: Vec<_> = endpoints.map(|(method, _)| *method).collect();
-        if let Some(jetstream) = self.jetstream.take() {
+        self.check_streams()?;
+        let methods: Vec<_> = self.methods().collect();
+        if let Some(jetstream) = self.jetstream.clone() {
             let stores = Stores::open(
                 jetstream,
                 self.write_limits.clone(),
@@ -343,17 +382,9 @@ fn instance_id(client: &Client) -> String {
     inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
 }
 
-/// Sends a message to ourselves: when it arrives, the server has processed every subscription before it. A flush alone
-/// only says that the bytes have left.
 async fn confirm(client: &Client) -> Result<(), StartError> {
-    let inbox = client.new_inbox();
-    let roundtrip = async {
-        let mut subscription = client.subscribe(inbox.clone()).await.ok()?;
-        client.publish(inbox.clone(), "".into()).await.ok()?;
-        subscription.next().await
-    };
-    match tokio::time::timeout(CONFIRM, roundtrip).await {
-        Ok(Some(_)) => Ok(()),
+    match tokio::time::timeout(CONFIRM, drain::roundtrip(client)).await {
+        Ok(Some(())) => Ok(()),
         Ok(None) | Err(_) => Err(StartError::NotConfirmed { after: CONFIRM }),
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod codec;
 pub(crate) mod error;
 pub(crate) mod header;
 pub(crate) mod spec;
+pub(crate) mod stream;

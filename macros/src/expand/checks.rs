@@ -46,9 +46,11 @@ pub(super) fn same_answers(names: &Names<'_>) -> TokenStream {
             let span = located(span);
             quote_spanned!(span=> #private::assert_same_answer::<#one, #other>();)
         };
+        // Where both exist.
+        let (a, b) = (methods[first.0].cfgs(), methods[second.0].cfgs());
         let left = at(first.1, first.0, second.0);
         let right = at(second.1, second.0, first.0);
-        quote!(#left #right)
+        quote!(#(#a)* #(#b)* { #left #right })
     });
     quote!(const _: () = { #(#checks)* };)
 }

@@ -213,9 +213,7 @@ fn overlaps(service: &Service) -> Vec<SameAnswer> {
             let (Some(a), Some(b)) = (&first.key, &second.key) else {
                 continue;
             };
-            let exclusive = !first_method.cfgs().is_empty() || !second_method.cfgs().is_empty();
-            if !exclusive
-                && one_bucket(first, second)
+            if one_bucket(first, second)
                 && a.template.overlaps(&b.template)
                 && spelling(first_method) != spelling(second_method)
             {

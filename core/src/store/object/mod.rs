@@ -25,6 +25,7 @@ use async_nats::jetstream::Context;
 use bytes::Bytes;
 use std::fmt;
 use std::marker::PhantomData;
+use tokio::io::AsyncRead;
 
 /// A typed object store: like a [`KvStore`](crate::KvStore), for values of any size.
 ///
@@ -190,30 +191,45 @@ pub(crate) async fn upload(
     upload::upload(&stream(js.clone(), bucket), name, headers, bytes).await
 }
 
+/// Stores bytes as they are produced.
+pub(crate) async fn upload_stream(
+    js: &Context,
+    bucket: &str,
+    name: &str,
+    reader: impl AsyncRead + Send + Unpin,
+) -> Result<ObjectInfo, StoreError> {
+    info::check_name(name)?;
+    let headers = content_type_headers("application/octet-stream");
+    upload::upload(
+        &stream(js.clone(), bucket),
+        name,
+        headers,
+        upload::Reader(reader),
+    )
+    .await
+}
+
 /// Deletes an object; whether there was one.
 pub(crate) async fn delete(js: &Context, bucket: &str, name: &str) -> Result<bool, StoreError> {
     upload::delete(&stream(js.clone(), bucket), name).await
 }
 
-/// Fetches an object by its name and digest: its bytes, and the `Content-Type` that it was stored with.
-pub(crate) async fn download(
+/// Opens an object by its name and digest.
+pub(crate) async fn open(
     js: &Context,
     bucket: &str,
     name: &str,
     expected_digest: &str,
-) -> Result<(Bytes, Option<String>), StoreError> {
-    let stream = stream(js.clone(), bucket);
+) -> Result<ObjectReader, StoreError> {
     let changed = || StoreError::ObjectChanged {
         name: name.to_owned(),
     };
-    let Some(reader) = reader::open(&stream, name).await? else {
-        return Err(changed());
-    };
+    let reader = reader::open(&stream(js.clone(), bucket), name).await?;
+    let reader = reader.ok_or_else(changed)?;
     if reader.info().digest.as_deref() != Some(expected_digest) {
         return Err(changed());
     }
-    let content_type = reader.info().content_type().map(str::to_owned);
-    Ok((reader.into_bytes().await?, content_type))
+    Ok(reader)
 }
 
 fn content_type_headers(content_type: &str) -> HeaderMap {
@@ -247,16 +263,14 @@ mod tests {
         js.create_object_store(config).await.unwrap();
         let first = upload(&js, "o", "a", "text/plain", "first".into()).await;
         let first = first.unwrap().digest.unwrap();
-        let (bytes, content_type) = download(&js, "o", "a", &first).await.unwrap();
-        assert_eq!(
-            (&bytes[..], content_type.as_deref()),
-            (&b"first"[..], Some("text/plain"))
-        );
+        let reader = open(&js, "o", "a", &first).await.unwrap();
+        assert_eq!(reader.info().content_type(), Some("text/plain"));
+        assert_eq!(reader.into_bytes().await.unwrap(), "first");
         upload(&js, "o", "a", "bad\r\ntype", "second".into())
             .await
             .unwrap();
         for name in ["a", "b"] {
-            match download(&js, "o", name, &first).await {
+            match open(&js, "o", name, &first).await {
                 Err(StoreError::ObjectChanged { name: told }) => assert_eq!(told, name),
                 other => panic!("{other:?}"),
             }

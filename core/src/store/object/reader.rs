@@ -75,7 +75,7 @@ impl ObjectReader {
     }
 
     /// All that is left.
-    pub(super) async fn into_bytes(mut self) -> Result<Bytes, StoreError> {
+    pub(crate) async fn into_bytes(mut self) -> Result<Bytes, StoreError> {
         let first = self.next_chunk().await?.unwrap_or_default();
         if first.len() as u64 >= self.info.size {
             // One chunk, verified: nothing follows it.

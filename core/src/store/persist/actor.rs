@@ -254,11 +254,12 @@ impl<T: Transport> Actor<T> {
         super::end_unwritten(&self.shared, hook, ended.job, error, ended.attempts)
     }
 
-    /// Whether what comes next can wait a moment: everything that may be sent has been, and nobody waits for what comes
-    /// of it.
+    /// Whether what comes next can wait a moment: everything that may be sent has been, no whole round of writes stands
+    /// before the door already, and nobody waits for what comes of it.
     fn may_pause(&self) -> bool {
         let all_sent = self.queue.in_flight() > 0 && self.queue.len() == self.queue.in_flight();
-        all_sent && self.awaited == 0 && self.connected && self.draining.is_none()
+        let a_round_waits = self.inbox.len() >= BATCH;
+        all_sent && !a_round_waits && self.awaited == 0 && self.connected && self.draining.is_none()
     }
 
     fn wakeup(&self, now: Instant) -> Option<Instant> {

@@ -54,7 +54,7 @@ fn last(cause: &Option<String>) -> String {
 
 /// An answer that was not stored, whole: a hook can put it elsewhere.
 ///
-/// Given to the hook of `Server::on_write_failure`, and in the report of a drain that ran out of time.
+/// Given to the hook of `Server::on_failed_write`, and in the report of a drain that ran out of time.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FailedWrite {

@@ -1,0 +1,85 @@
+//! What a request costs the service's process, counted: everything that its connection, its runtime and the handler
+//! allocate on the way from the socket to the socket.
+
+use nats_service::Server;
+use nats_service_tests::Nats;
+use nats_service_tests::desk::{DeskClient, DeskServer, Hand, Worker, task};
+use std::thread;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// Per request, in all.
+const MOST_ALLOCATIONS: f64 = 9.0;
+const MOST_BYTES: f64 = 600.0;
+const REQUESTS: u32 = 20_000;
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// Calls so often, `side_by_side` at once.
+async fn load(desk: &DeskClient, side_by_side: u32, requests: u32) {
+    let mut callers = JoinSet::new();
+    for _ in 0..side_by_side {
+        let desk = desk.clone();
+        callers.spawn(async move {
+            for _ in 0..requests / side_by_side {
+                let answer = desk.echo(&task("a")).await.expect("an answer");
+                assert_eq!(answer.id, "a");
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("no panic");
+    }
+}
+
+#[test]
+fn a_plain_request_costs_at_most_nine_allocations_and_six_hundred_bytes() {
+    let service = runtime();
+    let nats = service.block_on(Nats::start());
+    let url = nats.server.url().to_owned();
+    // Only this thread's allocations are counted, and the service has it to itself.
+    let running = service.block_on(async {
+        let nats = async_nats::connect(&url).await.expect("a connection");
+        let server = Server::new(nats).serve(DeskServer::new(Hand(Worker::new())));
+        server.start().await.expect("a desk")
+    });
+    for side_by_side in [1, 64] {
+        let (warm, go, done) = (oneshot::channel(), oneshot::channel(), oneshot::channel());
+        let url = url.clone();
+        let caller = thread::spawn(move || {
+            runtime().block_on(async move {
+                let nats = async_nats::connect(url).await.expect("a connection");
+                let desk = DeskClient::new(nats);
+                load(&desk, side_by_side, 2_000).await;
+                warm.0.send(()).expect("a service");
+                go.1.await.expect("a service");
+                load(&desk, side_by_side, REQUESTS).await;
+                done.0.send(()).expect("a service");
+            });
+        });
+        service.block_on(warm.1).expect("a caller");
+        let counted = allocation_counter::measure(|| {
+            service.block_on(async {
+                go.0.send(()).expect("a caller");
+                done.1.await.expect("a caller");
+            });
+        });
+        caller.join().expect("no panic");
+        let requests = f64::from(REQUESTS / side_by_side * side_by_side);
+        let allocations = counted.count_total as f64 / requests;
+        let bytes = counted.bytes_total as f64 / requests;
+        println!(
+            "{side_by_side} at once: {allocations:.2} allocations, {bytes:.0} bytes per request"
+        );
+        assert!(allocations <= MOST_ALLOCATIONS, "{allocations} allocations");
+        assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+    }
+    drop(service.enter());
+    drop(running);
+}
