@@ -376,10 +376,18 @@ async fn discovery_finds_a_service_with_only_its_rights() {
     let server = server(&[user("service", &SERVICE)]).await;
     let _running = start(&as_user(&server, "service").await).await;
     let operator = as_user(&server, "operator").await.client();
-    for subject in ["$SRV.PING", "$SRV.INFO.notes", "$SRV.STATS.notes"] {
-        let reply = soon(subject, operator.request(subject, Bytes::new())).await;
-        let reply = reply.expect("a reply");
-        assert!(String::from_utf8_lossy(&reply.payload).contains("notes"));
+    let ask = async |subject: String| {
+        let reply = soon(&subject, operator.request(subject.clone(), Bytes::new())).await;
+        let reply = reply.unwrap_or_else(|error| panic!("{subject}: {error}"));
+        serde_json::from_slice::<serde_json::Value>(&reply.payload).expect("JSON")
+    };
+    let id = ask("$SRV.PING".to_owned()).await["id"].clone();
+    let id = id.as_str().expect("an id");
+    for verb in ["PING", "INFO", "STATS"] {
+        for place in ["", ".notes", &format!(".notes.{id}")] {
+            let answer = ask(format!("$SRV.{verb}{place}")).await;
+            assert_eq!(answer["name"], "notes");
+        }
     }
 }
 
