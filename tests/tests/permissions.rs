@@ -60,7 +60,32 @@ trait Makers {
     async fn render(&self, id: String) -> String;
 }
 
+/// The same, with settings of its own for buckets that are there.
+#[nats_service(version = "1.0.0", name = "notes", subject = "notes")]
+trait Changers {
+    #[kv_store(bucket = "notes", key = "note.<id>", history = 7, provision = "update")]
+    async fn save(&self, id: String) -> String;
+
+    #[object_store(
+        bucket = "files",
+        key = "file.<id>",
+        description = "changed",
+        provision = "update"
+    )]
+    async fn render(&self, id: String) -> String;
+}
+
 struct Desk;
+
+impl Changers for Desk {
+    async fn save(&self, id: String) -> String {
+        id
+    }
+
+    async fn render(&self, id: String) -> String {
+        id
+    }
+}
 
 impl Notes for Desk {
     async fn save(&self, id: String, text: String) -> Note {
@@ -356,7 +381,10 @@ async fn a_service_and_its_client_need_no_more() {
         .await
         .expect("it");
     notes.forget("b".to_owned()).await.expect("an answer");
-    notes.render("b".to_owned(), 10).await.expect("an answer");
+    notes
+        .render("b".to_owned(), 500_000)
+        .await
+        .expect("an answer");
     notes.discard("b".to_owned()).await.expect("an answer");
     let report = running.shutdown(PATIENCE).await.expect("all is stored");
     assert!(report.unwritten.is_empty());
@@ -367,8 +395,11 @@ async fn a_service_and_its_client_need_no_more() {
     let kept: Vec<String> = kept.try_collect().await.expect("keys");
     assert_eq!(kept, ["note.a"]);
     let file = |id: &str| stores.render().at(id).expect("a name");
-    assert!(file("a").info().await.expect("it").is_some());
+    let large = file("a").info().await.expect("it").expect("the object");
     assert!(file("b").info().await.expect("it").is_none());
+    // The chunks of what was discarded are gone: what is left is one object, and the mark of the other's deletion.
+    let left = stores.render().status().await.expect("it");
+    assert!(left.bytes < large.size + 10_000, "{left:?}");
 }
 
 #[tokio::test]
@@ -431,4 +462,21 @@ async fn a_service_that_makes_its_buckets_needs_the_rights_to_make_them() {
     let client = MakersClient::new(as_user(&server, "operator").await.client());
     assert_eq!(client.save("a".to_owned()).await.expect("an answer"), "a");
     running.shutdown(PATIENCE).await.expect("all is stored");
+}
+
+#[tokio::test]
+async fn a_service_that_changes_its_buckets_needs_the_rights_to_change_them() {
+    let roles = [
+        &SERVICE[..],
+        &["A maker of a KV bucket", "A maker of an object bucket"],
+    ];
+    let server = server(&[user("changer", &roles.concat())]).await;
+    let js = as_user(&server, "changer").await;
+    let service = Server::new(js.client()).with_jetstream(js);
+    let started = service.serve(ChangersServer::new(Desk)).start();
+    let _running = soon("a start", started).await.expect("it may");
+    let stores = ChangersStores::new(as_user(&server, "operator").await);
+    assert_eq!(stores.save().status().await.expect("it").history, 7);
+    let files = stores.render().status().await.expect("it");
+    assert_eq!(files.description.as_deref(), Some("changed"));
 }
