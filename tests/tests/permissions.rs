@@ -10,7 +10,6 @@ use nats_service::{
 };
 use nats_service_testkit::TestServer;
 use nats_service_tests::{PATIENCE, soon};
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
@@ -167,13 +166,16 @@ fn user(name: &str, roles: &[&str]) -> String {
         publish.extend(more);
         subscribe.extend(others);
     }
-    let mut text = String::new();
-    // Writing into a `String` does not fail.
-    let _ = write!(
-        text,
-        "{{ user: {name}, password: p, permissions: {{ publish: {publish:?}, subscribe: {subscribe:?} }} }}"
-    );
-    text
+    // An empty list would deny nothing.
+    let only = |subjects: &[String]| match subjects {
+        [] => "{ deny: \">\" }".to_owned(),
+        some => format!("{some:?}"),
+    };
+    format!(
+        "{{ user: {name}, password: p, permissions: {{ publish: {}, subscribe: {} }} }}",
+        only(&publish),
+        only(&subscribe)
+    )
 }
 
 async fn server(users: &[String]) -> TestServer {
@@ -301,7 +303,8 @@ async fn a_reader_of_an_object_bucket_needs_no_more_and_cannot_write() {
     let server = server(&[user("reader", &["A reader of an object bucket"])]).await;
     let js = as_user(&server, "operator").await;
     let writer = ObjectStore::<()>::bind(js, "files").expect("a name");
-    let large = Bytes::from(vec![7; 1_000_000]);
+    // So much that the server waits for the reader: it comes only with the right to answer flow control.
+    let large = Bytes::from(vec![7; 10_000_000]);
     let object = writer.object("a file").expect("a name");
     object.put_reader(&large[..]).await.expect("an upload");
 
@@ -309,7 +312,7 @@ async fn a_reader_of_an_object_bucket_needs_no_more_and_cannot_write() {
     let store = ObjectStore::<()>::bind(js.clone(), "files").expect("a name");
     let object = store.object("a file").expect("a name");
     let info = soon("info", object.info()).await.expect("it");
-    assert_eq!(info.map(|info| info.size), Some(1_000_000));
+    assert_eq!(info.map(|info| info.size), Some(10_000_000));
     let bytes = soon("bytes", object.bytes()).await.expect("a read");
     assert_eq!(bytes, Some(large));
     let list = soon("list", store.list()).await.expect("it");
