@@ -2,14 +2,14 @@
 
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
-use nats_service::{Operation, Server, WatchEvent, nats_service};
+use nats_service::{Operation, Server, ShutdownError, WatchEvent, nats_service};
 use nats_service_testkit::TestCluster;
 use nats_service_tests::desk::{self, Act, KeeperClient, Task, doing, task};
 use nats_service_tests::{Nats, PATIENCE, soon, until};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A caller that calls on, whatever happens, and remembers the answers it got.
 struct Caller {
@@ -31,7 +31,7 @@ impl Caller {
                     return;
                 }
                 let call = client
-                    .keep(&next(number))
+                    .keep(next(number))
                     .timeout(Duration::from_millis(300));
                 // Whether a call without an answer was handled is unknown, so nothing follows from it.
                 if let Ok(answer) = call.await {
@@ -152,7 +152,7 @@ async fn a_server_that_hangs_holds_calls_up_and_loses_no_answer() {
         let before = caller.count();
         // Long enough that calls run into their time-out.
         let late = client
-            .keep(&task("late"))
+            .keep(task("late"))
             .timeout(Duration::from_millis(700))
             .await;
         assert!(late.is_err() && caller.count() <= before + 1);
@@ -171,6 +171,31 @@ async fn a_server_that_hangs_holds_calls_up_and_loses_no_answer() {
             answer.id
         );
     }
+}
+
+#[tokio::test]
+async fn a_stop_without_a_server_ends_soon_and_hands_over_what_is_not_stored() {
+    let nats = Nats::start().await;
+    let keeper = desk::keeper(&nats).await;
+    let client = KeeperClient::new(nats.client.clone());
+    nats.js.delete_key_value("kept").await.unwrap();
+    for number in 0..5 {
+        client.keep(task(&number.to_string())).await.unwrap();
+    }
+    nats.server.kill().await.unwrap();
+    until("the connection is known to be gone", async || {
+        nats.client.connection_state() != async_nats::connection::State::Connected
+    })
+    .await;
+    let begin = Instant::now();
+    let stopped = keeper.running.shutdown(Duration::from_secs(1)).await;
+    let ShutdownError(report) = stopped.unwrap_err();
+    assert_eq!((report.unwritten.len(), report.cut_short), (5, 0));
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 /// A service whose bucket has three copies.
@@ -207,13 +232,13 @@ async fn while_two_of_three_servers_are_down_calls_are_answered_and_what_was_ans
     let nats = async_nats::connect(url).await.unwrap();
     let client = TrioClient::new(nats.clone()).with_jetstream(jetstream::new(nats));
     for id in 0..20 {
-        client.save(&id).await.unwrap();
+        client.save(id).await.unwrap();
     }
     for other in [1, 2] {
         cluster.server(other).kill().await.unwrap();
     }
     for id in 20..200 {
-        assert_eq!(soon("an answer", client.save(&id)).await.unwrap(), id);
+        assert_eq!(soon("an answer", client.save(id)).await.unwrap(), id);
     }
     for other in [1, 2] {
         cluster.server(other).restart().await.unwrap();

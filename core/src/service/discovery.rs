@@ -98,6 +98,13 @@ struct EndpointData {
     writers: Vec<WriterStats>,
 }
 
+/// The time as every official client can read it: nats-py wants one to six digits after the second, no more and no fewer.
+pub(crate) fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(now.microsecond().max(1) * 1000)
+        .unwrap_or(now)
+}
+
 impl Instance {
     fn respond(&self, verb: Verb) -> Bytes {
         let body = match verb {

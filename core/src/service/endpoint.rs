@@ -11,17 +11,17 @@ use super::invoke::{Endpoint, Serving};
 use super::server::Limits;
 use crate::wire::error::Error;
 use async_nats::{Message, Subject, Subscriber};
+use futures_util::Stream as _;
 use futures_util::future::{FusedFuture, FutureExt as _};
-use futures_util::{Stream as _, StreamExt as _};
+use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 /// A handler that kept the loop for longer is spawned the next time. A spawn costs about a microsecond, so this bounds
@@ -46,14 +46,8 @@ pub(crate) struct Stop {
 #[derive(Debug, Default)]
 struct Running {
     count: AtomicUsize,
-    one_ended: Notify,
-}
-
-impl Running {
-    fn ended(&self) {
-        self.count.fetch_sub(1, Ordering::Release);
-        self.one_ended.notify_one();
-    }
+    /// The loop, when it waits for one of them to end.
+    waker: AtomicWaker,
 }
 
 /// Counts a spawned request down, however its task ends.
@@ -61,13 +55,16 @@ struct Counted(Arc<Running>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.ended();
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.waker.wake();
     }
 }
 
 pub(crate) struct EndpointLoop {
     endpoint: Arc<dyn Endpoint>,
     subscription: Subscriber,
+    /// Nothing comes from the subscription any more.
+    ended: bool,
     limits: Limits,
     stop: Stop,
     slot: Serving,
@@ -79,12 +76,25 @@ pub(crate) struct EndpointLoop {
     next_detour: u32,
 }
 
-/// What the loop woke up for.
+/// What the loop has to wait for.
 enum Event {
-    Request(Message),
-    Room,
+    Unserved(Unserved),
     Stop,
     End,
+}
+
+/// A request that did not get as far as an answer of its own.
+struct Unserved {
+    reply: Option<Subject>,
+    received: Instant,
+    why: Why,
+}
+
+enum Why {
+    Shed,
+    Late,
+    Stopped,
+    Panicked(Panic),
 }
 
 impl EndpointLoop {
@@ -97,6 +107,7 @@ impl EndpointLoop {
         Self {
             endpoint,
             subscription,
+            ended: false,
             limits,
             stop,
             slot: idle(),
@@ -113,122 +124,153 @@ impl EndpointLoop {
         let intake = self.stop.intake.clone();
         let mut stopped = pin!(intake.cancelled().fuse());
         loop {
-            match self.next_event(stopped.as_mut()).await {
-                Event::Request(message) => self.take(message).await,
-                Event::Room => self.serve_waiting().await,
+            match poll_fn(|cx| self.poll(stopped.as_mut(), cx)).await {
+                Event::Unserved(unserved) => self.answer_instead(unserved).await,
                 Event::Stop => {
                     let client = &self.endpoint.context().client;
                     super::drain::end_intake(client, &mut self.subscription).await;
                 }
-                Event::End => break,
+                Event::End => return,
             }
         }
-        self.finish_what_was_taken().await;
     }
 
-    async fn next_event(&mut self, mut stopped: Pin<&mut impl FusedFuture<Output = ()>>) -> Event {
-        // The usual case, and the one that has to be cheap: nobody waits.
-        if self.waiting.is_empty() {
-            return poll_fn(|cx| match Pin::new(&mut self.subscription).poll_next(cx) {
-                Poll::Ready(Some(message)) => Poll::Ready(Event::Request(message)),
-                Poll::Ready(None) => Poll::Ready(Event::End),
-                Poll::Pending if stopped.is_terminated() => Poll::Pending,
-                Poll::Pending => stopped.as_mut().poll(cx).map(|()| Event::Stop),
-            })
-            .await;
-        }
+    /// Serves what is there. All of it happens in this one poll: a request that is moved through a chain of futures is
+    /// copied at every link of it.
+    fn poll(
+        &mut self,
+        mut stopped: Pin<&mut impl FusedFuture<Output = ()>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
         loop {
-            if self.has_room() {
-                return Event::Room;
+            while self.has_room()
+                && let Some((message, received)) = self.waiting.pop_front()
+            {
+                self.waiting_bytes -= message.length;
+                if let Some(unserved) = self.serve_waiting(message, received, cx) {
+                    return Poll::Ready(Event::Unserved(unserved));
+                }
             }
-            tokio::select! {
-                // An end that came before this line has left its mark: `notify_one` is not lost.
-                () = self.running.one_ended.notified() => {}
-                message = self.subscription.next() => return message.map_or(Event::End, Event::Request),
-                () = &mut stopped, if !stopped.is_terminated() => return Event::Stop,
+            if self.ended {
+                break;
+            }
+            match Pin::new(&mut self.subscription).poll_next(cx) {
+                Poll::Ready(Some(message)) => {
+                    if let Some(unserved) = self.take(message, cx) {
+                        return Poll::Ready(Event::Unserved(unserved));
+                    }
+                }
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => break,
             }
         }
+        if !self.ended && !stopped.is_terminated() && stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Event::Stop);
+        }
+        if self.ended || !self.waiting.is_empty() {
+            self.running.waker.register(cx.waker());
+            if self.ended && self.waiting.is_empty() && self.count() == 0 {
+                return Poll::Ready(Event::End);
+            }
+            if self.has_room() && !self.waiting.is_empty() {
+                // One ended before the waker was there.
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+
+    fn count(&self) -> usize {
+        self.running.count.load(Ordering::Acquire)
     }
 
     fn has_room(&self) -> bool {
-        self.running.count.load(Ordering::Acquire) < self.limits.max_in_flight
+        self.count() < self.limits.max_in_flight
     }
 
-    async fn take(&mut self, message: Message) {
+    fn take(&mut self, message: Message, cx: &mut Context<'_>) -> Option<Unserved> {
         let received = Instant::now();
         if let Some(reply) = &message.reply
             && let Err(why) = self.endpoint.context().reply_rule.check(reply)
         {
             self.endpoint.context().forged(reply, why);
-            return;
+            return None;
         }
         if self.waiting.is_empty() && self.has_room() {
-            self.serve(message, received, received).await;
-        } else if self.waiting.len() < self.limits.max_waiting
+            return self.serve(message, received, received, cx);
+        }
+        if self.waiting.len() < self.limits.max_waiting
             && self.waiting_bytes + message.length <= self.limits.max_waiting_bytes
         {
             self.waiting_bytes += message.length;
             self.waiting.push_back((message, received));
-        } else {
-            self.endpoint.context().shed(message.reply, received).await;
+            return None;
         }
+        Some(Unserved {
+            reply: message.reply,
+            received,
+            why: Why::Shed,
+        })
     }
 
-    async fn serve_waiting(&mut self) {
-        if let Some((message, received)) = self.waiting.pop_front() {
-            self.waiting_bytes -= message.length;
-            let now = Instant::now();
-            let context = self.endpoint.context();
-            let error = if self.stop.running.is_cancelled() {
-                Error::unavailable(STOPPED)
-            } else if now - received < context.spec.timeout {
-                return self.serve(message, received, now).await;
-            } else {
-                // Its caller has gone: nobody would read what the handler answers.
-                Error::deadline_exceeded(format!(
-                    "{}: waited too long for its turn",
-                    context.spec.subject
-                ))
-            };
-            let verdict = context.refuse(message.reply, error).await;
-            context.count(&verdict, now - received);
-        }
+    fn serve_waiting(
+        &mut self,
+        message: Message,
+        received: Instant,
+        cx: &mut Context<'_>,
+    ) -> Option<Unserved> {
+        let now = Instant::now();
+        let why = if self.stop.running.is_cancelled() {
+            Why::Stopped
+        } else if now - received >= self.endpoint.context().spec.timeout {
+            // Its caller has gone: nobody would read what the handler answers.
+            Why::Late
+        } else {
+            return self.serve(message, received, now, cx);
+        };
+        Some(Unserved {
+            reply: message.reply,
+            received,
+            why,
+        })
     }
 
     /// Serves a request that was `received` then, and whose turn it is `now`.
-    async fn serve(&mut self, message: Message, received: Instant, now: Instant) {
+    fn serve(
+        &mut self,
+        message: Message,
+        received: Instant,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Option<Unserved> {
         let reply = message.reply.clone();
         Arc::clone(&self.endpoint).begin(message, received, &mut self.slot);
         if self.detour > 0 {
             self.detour -= 1;
             self.spawn(reply, received);
-            return;
+            return None;
         }
-        let polled = poll_fn(|cx| {
-            Poll::Ready(std::panic::catch_unwind(AssertUnwindSafe(|| {
-                self.slot.poll(cx)
-            })))
-        })
-        .await;
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.slot.poll(cx)));
         let end = Instant::now();
-        let took = end - received;
-        match polled {
-            Ok(Poll::Ready(verdict)) => self.endpoint.context().count(&verdict, took),
-            Ok(Poll::Pending) => self.spawn(reply, received),
-            Err(panic) => {
-                self.slot = idle();
-                self.endpoint
-                    .context()
-                    .panicked(reply, panic.into(), took)
-                    .await;
-            }
-        }
         if end - now > IN_PLACE {
             self.detour = self.next_detour;
             self.next_detour = (self.next_detour * 2).min(LONGEST_DETOUR);
         } else {
             self.next_detour = FIRST_DETOUR;
         }
+        match polled {
+            Ok(Poll::Ready(verdict)) => self.endpoint.context().count(&verdict, end - received),
+            Ok(Poll::Pending) => self.spawn(reply, received),
+            Err(panic) => {
+                self.slot = idle();
+                return Some(Unserved {
+                    reply,
+                    received,
+                    why: Why::Panicked(panic.into()),
+                });
+            }
+        }
+        None
     }
 
     /// Lets the request in the slot go on in a task of its own.
@@ -244,18 +286,28 @@ impl EndpointLoop {
         });
     }
 
-    async fn finish_what_was_taken(&mut self) {
-        loop {
-            if !self.waiting.is_empty() {
-                if self.has_room() {
-                    self.serve_waiting().await;
-                    continue;
-                }
-            } else if self.running.count.load(Ordering::Acquire) == 0 {
-                return;
+    /// Waits until the reply is on its way, and takes no further request meanwhile: a connection that is full must not
+    /// make refusals pile up.
+    async fn answer_instead(&self, unserved: Unserved) {
+        let Unserved {
+            reply,
+            received,
+            why,
+        } = unserved;
+        let context = self.endpoint.context();
+        let error = match why {
+            Why::Shed => return context.shed(reply, received).await,
+            Why::Panicked(panic) => {
+                return context.panicked(reply, panic, received.elapsed()).await;
             }
-            self.running.one_ended.notified().await;
-        }
+            Why::Stopped => Error::unavailable(STOPPED),
+            Why::Late => Error::deadline_exceeded(format!(
+                "{}: waited too long for its turn",
+                context.spec.subject
+            )),
+        };
+        let verdict = context.refuse(reply, error).await;
+        context.count(&verdict, received.elapsed());
     }
 }
 

@@ -46,8 +46,16 @@ pub(crate) struct Context {
 pub(crate) struct Answer {
     pub(crate) body: Bytes,
     pub(crate) codec: Codec,
+    /// `None` when the method has no stores, and the answer is no stream.
+    pub(crate) kept: Option<Box<ToKeep>>,
+}
+
+/// What an answer's stores need.
+#[derive(Default)]
+pub(crate) struct ToKeep {
     /// In the order of `spec.stores`.
     pub(crate) keys: Vec<String>,
+    /// For each of those that writes.
     pub(crate) room: Vec<Permit>,
     /// Where the answer is already, when it was stored as it was produced.
     pub(crate) reference: Option<Reference>,
@@ -108,22 +116,50 @@ impl Context {
     pub(crate) async fn reserve(&self) -> Result<Vec<Permit>, Error> {
         let mut room = Vec::with_capacity(self.stores.len());
         for writer in self.stores.iter().filter_map(|store| store.writer.as_ref()) {
-            let permit = match writer.try_reserve() {
+            room.push(match writer.try_reserve() {
                 Ok(permit) => permit,
-                Err(_) => writer.reserve(self.patience).await.map_err(|full| {
-                    Error::resource_exhausted(format!(
-                        "{}: {full}; try again later",
-                        self.spec.subject
-                    ))
-                })?,
-            };
-            room.push(permit);
+                Err(_) => Box::pin(self.wait_for_room(writer)).await?,
+            });
         }
         Ok(room)
     }
 
+    async fn wait_for_room(&self, writer: &Writer) -> Result<Permit, Error> {
+        let full = match writer.reserve(self.patience).await {
+            Ok(permit) => return Ok(permit),
+            Err(full) => full,
+        };
+        let text = format!("{}: {full}; try again later", self.spec.subject);
+        Err(Error::resource_exhausted(text))
+    }
+
     /// Replies and stores, in the order that each store asks for.
     pub(crate) async fn finish(
+        &self,
+        reply: Option<Subject>,
+        received: Instant,
+        answer: Result<Answer, Error>,
+    ) -> Verdict {
+        match answer {
+            // The usual case, and the one that has to be cheap: a plain reply, and nothing to keep.
+            Ok(Answer {
+                body,
+                codec: Codec::Json,
+                kept: None,
+            }) if self.fits(&body, Codec::Json, false) => {
+                if let Some(reply) = reply
+                    && let Err(error) = self.client.publish(reply, body).await
+                {
+                    self.not_sent(&error);
+                }
+                None
+            }
+            // Boxed, so that the usual case is not copied around with room for all of this in it.
+            answer => Box::pin(self.finish_at_length(reply, received, answer)).await,
+        }
+    }
+
+    async fn finish_at_length(
         &self,
         reply: Option<Subject>,
         received: Instant,
@@ -159,13 +195,12 @@ impl Context {
         received: Instant,
         answer: Answer,
     ) -> Result<Kept<'_>, Error> {
-        let Answer {
-            body,
-            codec,
+        let Answer { body, codec, kept } = answer;
+        let ToKeep {
             keys,
             room,
             reference,
-        } = answer;
+        } = kept.map(|kept| *kept).unwrap_or_default();
         let stored = reference.is_some();
         let stores = self.stores.iter().zip(keys);
         let stores =
@@ -312,8 +347,12 @@ impl Context {
             Some(headers) => self.client.publish_with_headers(reply, headers, body).await,
         };
         if let Err(error) = sent {
-            tracing::warn!(subject = self.spec.subject, %error, "a reply could not be sent");
+            self.not_sent(&error);
         }
+    }
+
+    fn not_sent(&self, error: &async_nats::PublishError) {
+        tracing::warn!(subject = self.spec.subject, %error, "a reply could not be sent");
     }
 
     /// Replies with an error; ends as the verdict.

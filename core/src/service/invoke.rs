@@ -3,7 +3,7 @@
 //! This is the only generic part of the service side; what it leaves out (replying, storing, counting) is the same for
 //! every method and stands in `finish` and `endpoint`.
 
-use super::finish::{Answer, Context, Verdict};
+use super::finish::{Answer, Context, ToKeep, Verdict};
 use crate::__private::{Handle, Method};
 use crate::store::Keys;
 use crate::wire::codec::Codec;
@@ -107,7 +107,10 @@ async fn answer<S, M: Handle<S>>(
         M::request_keys(&request, keys)?;
         keys.request_done();
     }
-    let room = context.reserve().await?;
+    let room = match context.stores.is_empty() {
+        true => Vec::new(),
+        false => context.reserve().await?,
+    };
     let value = M::call(service, request)
         .await
         .map_err(|error| error.to_wire())?;
@@ -115,12 +118,13 @@ async fn answer<S, M: Handle<S>>(
         // The caller did nothing wrong here: the service made an id that cannot be stored.
         M::response_keys(&value, keys).map_err(|error| Error::internal(error.to_string()))?;
     }
-    let keys = keys.map(Keys::finish).unwrap_or_default();
+    let keys = keys.map(Keys::finish);
     let (body, reference) = match ByteStream::of_answer(value) {
-        Ok(stream) => (
-            Bytes::new(),
-            Some(context.store_stream(stream, &keys).await?),
-        ),
+        Ok(stream) => {
+            let keys = keys.as_deref().unwrap_or_default();
+            let stored = Box::pin(context.store_stream(stream, keys)).await?;
+            (Bytes::new(), Some(stored))
+        }
         Err(value) => {
             let body = codec.encode(&value);
             (
@@ -129,13 +133,14 @@ async fn answer<S, M: Handle<S>>(
             )
         }
     };
-    Ok(Answer {
-        body,
-        codec,
-        keys,
-        room,
-        reference,
-    })
+    let kept = keys.map(|keys| {
+        Box::new(ToKeep {
+            keys,
+            room,
+            reference,
+        })
+    });
+    Ok(Answer { body, codec, kept })
 }
 
 /// What the body is written in: what its header says, or else what the service speaks.

@@ -73,7 +73,8 @@ impl ReplyRule {
         {
             return Err(Forged::Prefix);
         }
-        if reply.bytes().any(|byte| byte == b'*' || byte == b'>') {
+        // Two searches for a byte each are several times faster than one for either.
+        if reply.as_bytes().contains(&b'*') || reply.as_bytes().contains(&b'>') {
             return Err(Forged::Wildcard);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! A server that runs, and how it stops: it takes no more requests, ends what it has taken, sees its replies out, drains
 //! the writers, and says what it could not do.
 
+use super::drain;
 use super::endpoint::Stop;
 use crate::store::persist::Writers;
 use crate::store::{FailedWrite, WriterStats};
@@ -83,8 +84,9 @@ impl Running {
         }
         // Discovery answers until the end, so that an operator sees the instance for as long as it works.
         self.discovery.shutdown().await;
-        if let Err(error) = self.client.flush().await {
-            tracing::warn!(%error, "the last replies may not have been sent");
+        // Replies that are not with the server yet would go with the connection.
+        if !drain::settled(&self.client).await {
+            tracing::warn!("the last replies may not have been sent");
         }
         let drained = match &self.writers {
             Some(writers) => writers.drain(deadline.into()).await,

@@ -17,7 +17,6 @@ use async_nats::{Client, jetstream};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use time::OffsetDateTime;
 use tokio::task::JoinSet;
 
 /// Serves annotated traits on a NATS connection.
@@ -241,7 +240,7 @@ impl Server {
             let mut instance = Instance {
                 spec,
                 id: instance_id(&client),
-                started: OffsetDateTime::now_utc(),
+                started: discovery::now(),
                 endpoints: Vec::new(),
                 writers: stores.as_ref().map(|stores| stores.writers().clone()),
             };

@@ -77,7 +77,30 @@ const CHUNK: usize = 16 * 1024;
 const MAX_DEPTH: usize = 64;
 
 thread_local! {
-    static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// Encoders write many small pieces, which a `Vec` takes faster than anything else; what they have written is then copied in
+/// one go into a chunk that many bodies share.
+#[derive(Default)]
+struct Buffers {
+    scratch: Vec<u8>,
+    chunk: BytesMut,
+}
+
+impl Buffers {
+    fn take(&mut self) -> Bytes {
+        if self.scratch.len() > CHUNK {
+            // A large body keeps its memory to itself, and hands none of it on to the small ones after it.
+            return std::mem::take(&mut self.scratch).into();
+        }
+        if self.chunk.capacity() < self.scratch.len() {
+            self.chunk.reserve(CHUNK);
+        }
+        self.chunk.extend_from_slice(&self.scratch);
+        self.scratch.clear();
+        self.chunk.split().freeze()
+    }
 }
 
 impl Codec {
@@ -86,43 +109,28 @@ impl Codec {
     /// # Errors
     /// When the type's own `Serialize` fails (a map whose keys are no strings, in JSON).
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
-        // A `Serialize` that itself encodes finds the buffer taken, and gets one of its own.
-        BUFFER.with(|shared| match shared.try_borrow_mut() {
-            Ok(mut buffer) => self.encode_into(value, &mut buffer),
-            Err(_) => self.encode_into(value, &mut BytesMut::new()),
+        // A `Serialize` that itself encodes finds the buffers taken, and gets some of its own.
+        BUFFERS.with(|shared| match shared.try_borrow_mut() {
+            Ok(mut buffers) => self.encode_with(value, &mut buffers),
+            Err(_) => self.encode_with(value, &mut Buffers::default()),
         })
     }
 
-    fn encode_into<T: Serialize + ?Sized>(
+    fn encode_with<T: Serialize + ?Sized>(
         self,
         value: &T,
-        buffer: &mut BytesMut,
+        buffers: &mut Buffers,
     ) -> Result<Bytes, CodecError> {
-        use bytes::BufMut as _;
-        if buffer.capacity() < 256 {
-            buffer.reserve(CHUNK);
-        }
-        let written = match self {
-            Codec::Json => serde_json::to_writer(buffer.writer(), value)
-                .map_err(|e| CodecError::new("JSON", true, e)),
+        // What a failed or panicking encoder has left.
+        buffers.scratch.clear();
+        match self {
+            Codec::Json => serde_json::to_writer(&mut buffers.scratch, value)
+                .map_err(|error| CodecError::new("JSON", true, error))?,
             #[cfg(feature = "msgpack")]
-            Codec::MessagePack => {
-                let mut writer = buffer.writer();
-                let mut serializer = rmp_serde::Serializer::new(&mut writer).with_struct_map();
-                value
-                    .serialize(&mut serializer)
-                    .map_err(|e| CodecError::new("MessagePack", true, e))
-            }
-        };
-        match written {
-            // A large body keeps its memory to itself, and hands none of it on to the small ones after it.
-            Ok(()) if buffer.len() > CHUNK => Ok(std::mem::take(buffer).freeze()),
-            Ok(()) => Ok(buffer.split().freeze()),
-            Err(error) => {
-                buffer.clear();
-                Err(error)
-            }
+            Codec::MessagePack => rmp_serde::encode::write_named(&mut buffers.scratch, value)
+                .map_err(|error| CodecError::new("MessagePack", true, error))?,
         }
+        Ok(buffers.take())
     }
 
     /// Decodes a value, which may borrow from `bytes`.
@@ -245,7 +253,7 @@ mod tests {
             (&first[..], large.len(), &last[..]),
             (&b"\"a\""[..], 10 * CHUNK + 2, &b"\"b\""[..])
         );
-        BUFFER.with(|buffer| assert!(buffer.borrow().capacity() <= CHUNK));
+        BUFFERS.with(|buffers| assert!(buffers.borrow().scratch.capacity() <= CHUNK));
     }
 
     #[test]

@@ -67,7 +67,7 @@ async fn a_panic_is_an_internal_error_and_its_text_stays_with_the_operator() {
     beside_a_hundred(&nats.client, &desk.worker, async || {
         for act in [Act::Panic, Act::PanicLater] {
             for _ in 0..20 {
-                let call = client.echo(&doing("a", act.clone(), "the password is 1234"));
+                let call = client.echo(doing("a", act.clone(), "the password is 1234"));
                 match soon("an answer", call).await {
                     Err(CallError::Remote(error)) => {
                         assert_eq!(error.code(), Code::Internal);
@@ -181,7 +181,7 @@ async fn a_service_in_messagepack_refuses_garbage_deep_nesting_and_trailing_byte
     .await;
     assert_eq!(worker.begun(), 0);
     let client = PackedClient::new(nats.client.clone());
-    assert_eq!(client.pack(&task("a")).await.unwrap(), task("a"));
+    assert_eq!(client.pack(task("a")).await.unwrap(), task("a"));
     let reply = ask(&nats.client, "packed.pack", good).await;
     let headers = reply.headers.expect("headers");
     assert_eq!(
@@ -226,7 +226,7 @@ async fn a_body_over_the_maximum_payload_is_refused_by_the_client_and_nothing_is
     let nats = Nats::start_with(|server| server.max_payload(64 * 1024)).await;
     let desk = desk::desk(&nats).await;
     let client = DeskClient::new(nats.client.clone());
-    client.echo(&task("a")).await.unwrap();
+    client.echo(task("a")).await.unwrap();
     let before = nats
         .client
         .statistics()
@@ -247,7 +247,7 @@ async fn a_body_over_the_maximum_payload_is_refused_by_the_client_and_nothing_is
         .out_messages
         .load(std::sync::atomic::Ordering::SeqCst);
     assert_eq!(before, after);
-    client.echo(&task("a")).await.unwrap();
+    client.echo(task("a")).await.unwrap();
     assert_eq!(desk.worker.begun(), 2);
 }
 
@@ -274,7 +274,7 @@ async fn a_messagepack_body_with_its_headers_over_the_maximum_is_refused_by_the_
         Err(CallError::TooLarge { .. }) => {}
         other => panic!("{:?}", other.map(|task| task.text.len())),
     }
-    client.pack(&task("a")).await.unwrap();
+    client.pack(task("a")).await.unwrap();
     let now = nats
         .client
         .statistics()
@@ -290,7 +290,7 @@ async fn an_answer_over_the_maximum_payload_is_an_error_reply_and_not_a_time_out
     let client = DeskClient::new(nats.client.clone());
     beside_a_hundred(&nats.client, &desk.worker, async || {
         for bytes in [64 * 1024, 10 << 20] {
-            match client.echo(&doing("a", Act::Grow(bytes), "")).await {
+            match client.echo(doing("a", Act::Grow(bytes), "")).await {
                 Err(CallError::Remote(error)) => {
                     assert_eq!(error.code(), Code::ResourceExhausted);
                     assert!(error.message().contains("65536"), "{error}");

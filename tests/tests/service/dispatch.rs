@@ -12,7 +12,7 @@ type Answer = Result<Task, CallError<DeskError>>;
 /// Calls that wait at the gate.
 fn hold(client: &DeskClient, calls: &mut JoinSet<Answer>, count: usize) {
     for i in 0..count {
-        let call = client.echo(&doing(&i.to_string(), Act::Hold, ""));
+        let call = client.echo(doing(&i.to_string(), Act::Hold, ""));
         calls.spawn(async move { call.await });
     }
 }
@@ -33,10 +33,10 @@ async fn slow_handlers_never_hold_up_fast_ones() {
     desk.worker.until_running(500).await;
     for i in 0..200 {
         let id = i.to_string();
-        soon("the same endpoint", client.echo(&task(&id)))
+        soon("the same endpoint", client.echo(task(&id)))
             .await
             .unwrap();
-        soon("another endpoint", client.other(&task(&id)))
+        soon("another endpoint", client.other(task(&id)))
             .await
             .unwrap();
     }
@@ -54,18 +54,18 @@ async fn no_more_than_the_bound_run_at_once_and_what_is_beyond_the_queue_is_refu
     .await;
     let client = DeskClient::new(nats.client.clone());
     // The inbox is there from now on, so that the next calls are sent in the order in which they are made.
-    client.other(&task("first")).await.unwrap();
+    client.other(task("first")).await.unwrap();
     let mut taken = JoinSet::new();
     hold(&client, &mut taken, 14);
     desk.worker.until_running(4).await;
     for _ in 0..50 {
-        match soon("an answer", client.echo(&task("too much"))).await {
+        match soon("an answer", client.echo(task("too much"))).await {
             Err(CallError::Remote(error)) => assert_eq!(error.code(), Code::ResourceExhausted),
             other => panic!("{other:?}"),
         }
     }
     // Another endpoint has bounds of its own.
-    client.other(&task("a")).await.unwrap();
+    client.other(task("a")).await.unwrap();
     let stats = desk::stats(&nats.client, "desk", "echo").await;
     assert!(stats["data"]["num_shed"].as_u64().unwrap() >= 49, "{stats}");
     assert_eq!(desk.worker.running.load(SeqCst), 4);
@@ -73,7 +73,7 @@ async fn no_more_than_the_bound_run_at_once_and_what_is_beyond_the_queue_is_refu
     all_answered(&mut taken).await;
     // `other` ran beside the four.
     assert!(desk.worker.most.load(SeqCst) <= 5);
-    client.echo(&task("again")).await.unwrap();
+    client.echo(task("again")).await.unwrap();
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn what_waits_is_bounded_in_bytes_too() {
     let large = "x".repeat(30_000);
     let mut waiting = JoinSet::new();
     for _ in 0..10 {
-        let call = client.echo(&doing("a", Act::Answer, &large));
+        let call = client.echo(doing("a", Act::Answer, &large));
         waiting.spawn(async move { call.await });
     }
     let mut refused = 0;
@@ -114,12 +114,12 @@ async fn a_request_whose_time_passed_while_it_waited_is_not_begun() {
     let desk = desk::desk_with(&nats, |server| server.max_in_flight(1)).await;
     let client = DeskClient::new(nats.client.clone()).with_timeout(Duration::from_secs(20));
     // Blocks its one place for longer than the 300 ms that the endpoint has, by being cut at 300 ms itself.
-    let first = client.hasty(&doing("first", Act::Hold, ""));
+    let first = client.hasty(doing("first", Act::Hold, ""));
     let first = tokio::spawn(async move { first.await });
     desk.worker.until_running(1).await;
     let mut late = JoinSet::new();
     for _ in 0..5 {
-        let call = client.hasty(&doing("late", Act::Hold, ""));
+        let call = client.hasty(doing("late", Act::Hold, ""));
         late.spawn(async move { call.await });
     }
     assert_eq!(
@@ -142,7 +142,7 @@ async fn a_time_out_stops_the_handler_before_it_is_answered() {
     let nats = Nats::start().await;
     let desk = desk::desk(&nats).await;
     let client = DeskClient::new(nats.client.clone()).with_timeout(Duration::from_secs(20));
-    let ended = soon("an answer", client.hasty(&doing("a", Act::Hold, ""))).await;
+    let ended = soon("an answer", client.hasty(doing("a", Act::Hold, ""))).await;
     match ended {
         Err(CallError::Remote(error)) => {
             assert_eq!(error.code(), Code::DeadlineExceeded);
@@ -162,7 +162,7 @@ async fn handlers_that_compute_use_more_than_one_core() {
     let client = DeskClient::new(nats.client.clone());
     let mut calls = JoinSet::new();
     for i in 0..200 {
-        let call = client.echo(&doing(&i.to_string(), Act::Compute, ""));
+        let call = client.echo(doing(&i.to_string(), Act::Compute, ""));
         calls.spawn(async move { call.await });
     }
     all_answered(&mut calls).await;
@@ -176,7 +176,7 @@ async fn without_a_queue_group_every_instance_gets_it_and_with_one_they_share() 
     let (one, two) = (desk::desk(&nats).await, desk::desk(&nats).await);
     let client = DeskClient::new(nats.client.clone());
     for _ in 0..20 {
-        client.tell_all(&task("a")).await.unwrap();
+        client.tell_all(task("a")).await.unwrap();
     }
     until("both hear all", async || {
         one.worker.begun() == 20 && two.worker.begun() == 20
@@ -185,7 +185,7 @@ async fn without_a_queue_group_every_instance_gets_it_and_with_one_they_share() 
 
     let mut calls = JoinSet::new();
     for i in 0..400 {
-        let call = client.echo(&task(&i.to_string()));
+        let call = client.echo(task(&i.to_string()));
         calls.spawn(async move { call.await });
     }
     all_answered(&mut calls).await;
@@ -200,7 +200,7 @@ async fn a_call_that_is_given_up_leaves_the_endpoint_as_it_was() {
     let desk = desk::desk(&nats).await;
     let client = DeskClient::new(nats.client.clone());
     let given_up = client
-        .echo(&doing("a", Act::Hold, ""))
+        .echo(doing("a", Act::Hold, ""))
         .timeout(Duration::from_millis(100));
     match given_up.await {
         Err(CallError::Timeout { subject, after }) => {
@@ -211,7 +211,7 @@ async fn a_call_that_is_given_up_leaves_the_endpoint_as_it_was() {
     desk.worker.gate.add_permits(1);
     desk.worker.until_running(0).await;
     // The late answer is nobody's, and the next call gets its own.
-    assert_eq!(client.echo(&task("b")).await.unwrap(), task("b"));
+    assert_eq!(client.echo(task("b")).await.unwrap(), task("b"));
     let reply = ask(
         &nats.client,
         "desk.echo",

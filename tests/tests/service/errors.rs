@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The keeper's errors, as they were before there was a second one.
 #[derive(Debug, PartialEq, ServiceError)]
-pub enum OldError {
+pub(crate) enum OldError {
     /// With fields.
     #[service_error(code = AlreadyExists, message = "refused: {text}")]
     Refused { text: String, bytes: usize },
@@ -26,7 +26,7 @@ async fn a_typed_error_arrives_with_its_fields() {
     let _desk = desk::desk(&nats).await;
     let client = DeskClient::new(nats.client.clone());
     for text in ["", "plain", "line\r\nbreak \u{0} é 🦀"] {
-        match client.echo(&doing("a", Act::Fail, text)).await {
+        match client.echo(doing("a", Act::Fail, text)).await {
             Err(CallError::Service(error)) => {
                 let (text, bytes) = (text.to_owned(), text.len());
                 assert_eq!(error, DeskError::Refused { text, bytes });
@@ -34,7 +34,7 @@ async fn a_typed_error_arrives_with_its_fields() {
             other => panic!("{other:?}"),
         }
     }
-    let error = client.echo(&doing("a", Act::Fail, "x")).await.unwrap_err();
+    let error = client.echo(doing("a", Act::Fail, "x")).await.unwrap_err();
     assert_eq!(
         (error.code(), error.to_string().as_str()),
         (Code::AlreadyExists, "refused: x")
@@ -46,7 +46,7 @@ async fn a_variant_that_the_client_does_not_know_arrives_with_its_code_and_its_t
     let nats = Nats::start().await;
     let _desk = desk::desk(&nats).await;
     let client = OldDeskClient::new(nats.client.clone());
-    match client.echo(&doing("a", Act::FailNewly, "text")).await {
+    match client.echo(doing("a", Act::FailNewly, "text")).await {
         Err(CallError::Remote(error)) => {
             assert_eq!(error.code(), Code::FailedPrecondition);
             assert_eq!(error.message(), "new: text");
@@ -55,7 +55,7 @@ async fn a_variant_that_the_client_does_not_know_arrives_with_its_code_and_its_t
         }
         other => panic!("{other:?}"),
     }
-    match client.echo(&doing("a", Act::Fail, "x")).await {
+    match client.echo(doing("a", Act::Fail, "x")).await {
         Err(CallError::Service(OldError::Refused { text, bytes })) => {
             assert_eq!((text.as_str(), bytes), ("x", 1))
         }
@@ -68,7 +68,7 @@ async fn nobody_there_is_said_at_once_and_names_the_subject() {
     let nats = Nats::start().await;
     let _desk = desk::desk(&nats).await;
     let client = OldDeskClient::new(nats.client.clone()).with_timeout(Duration::from_secs(3600));
-    match nats_service_tests::soon("an answer", client.never_was(&task("a"))).await {
+    match nats_service_tests::soon("an answer", client.never_was(task("a"))).await {
         Err(error @ CallError::NoResponders { subject }) => {
             assert_eq!(
                 (subject, error.code()),
@@ -90,8 +90,8 @@ async fn without_jetstream_stores_says_what_to_pass_and_calls_work() {
         }
         other => panic!("{:?}", other.map(drop)),
     }
-    assert_eq!(client.keep(&task("a")).await.unwrap(), task("a"));
-    assert_eq!(client.keep_surely(&task("a")).await.unwrap(), task("a"));
+    assert_eq!(client.keep(task("a")).await.unwrap(), task("a"));
+    assert_eq!(client.keep_surely(task("a")).await.unwrap(), task("a"));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_closed_connection_is_an_error_and_not_a_time_out() {
     let desk = desk::desk(&nats).await;
     let (client, _) = nats_service_tests::connect(&nats.server).await;
     let caller = DeskClient::new(client.clone()).with_timeout(Duration::from_secs(3600));
-    let call = caller.echo(&doing("a", Act::Hold, ""));
+    let call = caller.echo(doing("a", Act::Hold, ""));
     let call = tokio::spawn(async move { call.await });
     desk.worker.until_running(1).await;
     client.drain().await.unwrap();
@@ -108,7 +108,7 @@ async fn a_closed_connection_is_an_error_and_not_a_time_out() {
         Err(error @ CallError::Connection(_)) => assert_eq!(error.code(), Code::Unavailable),
         other => panic!("{other:?}"),
     }
-    match nats_service_tests::soon("an answer", caller.echo(&task("a"))).await {
+    match nats_service_tests::soon("an answer", caller.echo(task("a"))).await {
         Err(CallError::Connection(_)) => {}
         other => panic!("{other:?}"),
     }

@@ -33,7 +33,7 @@ async fn a_large_answer_is_an_ordinary_call_with_jetstream_and_without() {
     let bare = KeeperClient::new(nats.client.clone());
     let with = bare.clone().with_jetstream(nats.js.clone());
     for client in [&bare, &with] {
-        let answer = soon("an answer", client.render(&doing("a", Act::Grow(SIZE), "")))
+        let answer = soon("an answer", client.render(doing("a", Act::Grow(SIZE), "")))
             .await
             .unwrap();
         assert_eq!(answer.text.len(), SIZE);
@@ -51,7 +51,7 @@ async fn a_large_answer_is_an_ordinary_call_with_jetstream_and_without() {
         .unwrap();
     assert!(stored.size as usize > SIZE && stored.chunks > 1);
     // A small one is an ordinary message, and an object after it.
-    let reply = with.render(&task("small")).reply().await.unwrap();
+    let reply = with.render(task("small")).reply().await.unwrap();
     assert_eq!(reply.headers.get("Nats-Service-Object"), None);
 }
 
@@ -87,12 +87,12 @@ async fn an_object_that_was_overwritten_or_removed_in_between_is_a_clear_error()
     keeper.running.shutdown(PATIENCE).await.unwrap();
     answer_with(&nats, &reply).await;
     let client = KeeperClient::new(nats.client.clone());
-    client.render(&task("a")).await.expect("it is there");
+    client.render(task("a")).await.expect("it is there");
 
     let store = nats.js.get_object_store("large").await.unwrap();
     let mut other: &[u8] = &vec![b'y'; SIZE];
     store.put("task.a", &mut other).await.unwrap();
-    match soon("an answer", client.render(&task("a"))).await {
+    match soon("an answer", client.render(task("a"))).await {
         Err(error @ CallError::Object(_)) => {
             assert_eq!(error.code(), Code::DataLoss);
             assert!(
@@ -103,7 +103,7 @@ async fn an_object_that_was_overwritten_or_removed_in_between_is_a_clear_error()
         other => panic!("{:?}", other.map(|task| task.text.len())),
     }
     store.delete("task.a").await.unwrap();
-    match soon("an answer", client.render(&task("a"))).await {
+    match soon("an answer", client.render(task("a"))).await {
         Err(error @ CallError::Object(_)) => {
             assert!(error.to_string().contains("task.a"), "{error}")
         }
@@ -125,7 +125,7 @@ async fn a_reference_that_makes_no_sense_is_an_error_and_no_more() {
         let nats = Nats::start().await;
         answer_with(&nats, &message).await;
         let client = KeeperClient::new(nats.client.clone());
-        match soon("an answer", client.render(&task("a"))).await {
+        match soon("an answer", client.render(task("a"))).await {
             Err(CallError::Object(_)) => {}
             other => panic!("{reference}: {other:?}"),
         }
@@ -138,10 +138,10 @@ async fn without_its_bucket_a_large_answer_is_unavailable_and_a_small_one_is_not
     let _keeper = desk::keeper(&nats).await;
     let client = KeeperClient::new(nats.client.clone()).with_timeout(PATIENCE);
     nats.js.delete_object_store("large").await.unwrap();
-    client.render(&task("a")).await.unwrap();
+    client.render(task("a")).await.unwrap();
     let ended = soon(
         "an answer",
-        client.render(&doing("b", Act::Grow(2 << 20), "")),
+        client.render(doing("b", Act::Grow(2 << 20), "")),
     )
     .await;
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);

@@ -33,7 +33,7 @@ async fn an_answer_that_was_given_is_in_its_bucket_at_the_end() {
     let client = client(&nats);
     let mut calls = JoinSet::new();
     for i in 0..500 {
-        let call = client.keep(&doing(&i.to_string(), Act::Answer, "kept"));
+        let call = client.keep(doing(&i.to_string(), Act::Answer, "kept"));
         calls.spawn(async move { call.await });
     }
     let mut given = Vec::new();
@@ -64,7 +64,7 @@ async fn answers_of_one_key_are_kept_in_the_order_in_which_they_were_given() {
     let client = client(&nats);
     for i in 0..60 {
         client
-            .keep(&doing("a", Act::Answer, &i.to_string()))
+            .keep(doing("a", Act::Answer, &i.to_string()))
             .await
             .unwrap();
     }
@@ -103,10 +103,7 @@ async fn an_answer_that_is_written_first_comes_with_its_revision_and_is_there() 
         assert_eq!(entry.revision, i);
         assert_eq!(serde_json::from_slice::<Task>(&entry.value).unwrap(), asked);
     }
-    assert_eq!(
-        client.keep(&task("a")).reply().await.unwrap().revision,
-        None
-    );
+    assert_eq!(client.keep(task("a")).reply().await.unwrap().revision, None);
 }
 
 #[tokio::test]
@@ -114,7 +111,7 @@ async fn what_is_not_to_be_written_is_not() {
     let nats = Nats::start().await;
     let keeper = desk::keeper(&nats).await;
     let client = client(&nats);
-    client.keep_not(&task("a")).await.unwrap();
+    client.keep_not(task("a")).await.unwrap();
     for act in [Act::Fail, Act::Panic, Act::PanicLater] {
         let failing = doing("a", act, "");
         client.keep(&failing).await.unwrap_err();
@@ -154,11 +151,11 @@ async fn an_eviction_removes_the_entry_and_a_failed_one_does_not() {
     let keeper = desk::keeper(&nats).await;
     let client = client(&nats);
     for id in ["a", "b"] {
-        client.keep(&task(id)).await.unwrap();
+        client.keep(task(id)).await.unwrap();
     }
-    client.forget(&task("a")).await.unwrap();
-    client.forget(&doing("b", Act::Fail, "")).await.unwrap_err();
-    client.forget(&task("never-there")).await.unwrap();
+    client.forget(task("a")).await.unwrap();
+    client.forget(doing("b", Act::Fail, "")).await.unwrap_err();
+    client.forget(task("never-there")).await.unwrap();
     keeper.running.shutdown(PATIENCE).await.unwrap();
     let kept = client.stores().unwrap().keep();
     assert!(kept.at("a").unwrap().get().await.unwrap().is_none());
@@ -216,18 +213,18 @@ async fn an_answer_that_cannot_be_written_first_is_unavailable_and_the_next_one_
     let nats = Nats::start().await;
     let _keeper = desk::keeper(&nats).await;
     let client = client(&nats).with_timeout(PATIENCE);
-    client.keep_surely(&task("a")).await.unwrap();
+    client.keep_surely(task("a")).await.unwrap();
     nats.js.delete_key_value("sure").await.unwrap();
-    let ended = soon("an answer", client.keep_surely(&task("b"))).await;
+    let ended = soon("an answer", client.keep_surely(task("b"))).await;
     assert_eq!(code(&ended), Some(Code::Unavailable), "{ended:?}");
     // Other methods do not mind.
-    client.keep(&task("b")).await.unwrap();
+    client.keep(task("b")).await.unwrap();
     let config = async_nats::jetstream::kv::Config {
         bucket: "sure".to_owned(),
         ..Default::default()
     };
     let bucket = nats.js.create_key_value(config).await.unwrap();
-    let reply = soon("an answer", client.keep_surely(&task("c")).reply())
+    let reply = soon("an answer", client.keep_surely(task("c")).reply())
         .await
         .unwrap();
     let entry = bucket.entry("task.c").await.unwrap().unwrap();
@@ -248,19 +245,19 @@ async fn while_a_bucket_is_away_calls_go_on_until_the_bound_and_nothing_given_is
     let client = client(&nats);
     nats.js.delete_key_value("kept").await.unwrap();
     for i in 0..50 {
-        client.keep(&task(&i.to_string())).await.expect("an answer");
+        client.keep(task(&i.to_string())).await.expect("an answer");
     }
     for _ in 0..3 {
-        let ended = soon("a refusal", client.keep(&task("too-much"))).await;
+        let ended = soon("a refusal", client.keep(task("too-much"))).await;
         assert_eq!(code(&ended), Some(Code::ResourceExhausted));
     }
     assert_eq!(keeper.worker.begun(), 50);
     // A bucket of its own is not concerned.
-    client.keep_surely(&task("a")).await.unwrap();
+    client.keep_surely(task("a")).await.unwrap();
 
     make_kept(&nats, -1).await;
     until("there is room again", async || {
-        client.keep(&task("late")).await.is_ok()
+        client.keep(task("late")).await.is_ok()
     })
     .await;
     keeper
@@ -271,7 +268,7 @@ async fn while_a_bucket_is_away_calls_go_on_until_the_bound_and_nothing_given_is
     let kept = client.stores().unwrap().keep();
     for i in 0..50 {
         assert!(
-            kept.at(&i.to_string())
+            kept.at(i.to_string())
                 .unwrap()
                 .get()
                 .await
@@ -295,17 +292,17 @@ async fn an_answer_that_can_never_be_stored_goes_to_the_hook_and_holds_nothing_u
     .await;
     let client = client(&nats);
     let answer = client
-        .keep(&doing("large", Act::Grow(5000), ""))
+        .keep(doing("large", Act::Grow(5000), ""))
         .await
         .unwrap();
-    client.keep(&task("small")).await.unwrap();
+    client.keep(task("small")).await.unwrap();
     let report = keeper
         .running
         .shutdown(PATIENCE)
         .await
         .expect("nothing is left");
     assert!(report.unwritten.is_empty());
-    let failed = failed.lock().unwrap();
+    let failed = std::mem::take(&mut *failed.lock().unwrap());
     let [write] = &failed[..] else {
         panic!("{failed:?}")
     };

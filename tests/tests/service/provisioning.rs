@@ -11,7 +11,7 @@ struct Nothing;
 macro_rules! contracts {
     ($($name:ident($($option:tt)*);)+) => {$(
         #[nats_service(subject = "b")]
-        pub trait $name {
+        trait $name {
             #[kv_store(bucket = "b", key = "a", history = 9, $($option)*)]
             async fn save(&self) -> u32;
         }

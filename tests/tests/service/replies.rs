@@ -96,5 +96,5 @@ async fn another_inbox_prefix_is_answered_when_it_is_allowed() {
     let options = async_nats::ConnectOptions::new().custom_inbox_prefix("_tenant.blue");
     let client = options.connect(nats.server.url()).await.unwrap();
     let desk = desk::DeskClient::new(client);
-    assert_eq!(desk.echo(&task("a")).await.unwrap(), task("a"));
+    assert_eq!(desk.echo(task("a")).await.unwrap(), task("a"));
 }

@@ -15,10 +15,10 @@ async fn everything_that_was_taken_is_answered_and_stored() {
     let nats = Nats::start().await;
     let keeper = desk::keeper_with(&nats, |server| server.max_in_flight(100)).await;
     let client = KeeperClient::new(nats.client.clone()).with_jetstream(nats.js.clone());
-    client.keep(&task("first")).await.unwrap();
+    client.keep(task("first")).await.unwrap();
     let mut calls = JoinSet::new();
     for i in 0..300 {
-        let call = client.keep(&doing(&i.to_string(), Act::Hold, ""));
+        let call = client.keep(doing(&i.to_string(), Act::Hold, ""));
         calls.spawn(async move { call.await });
     }
     // A hundred run, the others wait for their turn or are still on their way.
@@ -29,7 +29,7 @@ async fn everything_that_was_taken_is_answered_and_stored() {
     // Nobody listens any more, and nothing was answered yet.
     nats_service_tests::until("the intake ends", async || {
         let probe = client
-            .keep(&task("probe"))
+            .keep(task("probe"))
             .timeout(Duration::from_millis(100));
         matches!(probe.await, Err(CallError::NoResponders { .. }))
     })
@@ -56,10 +56,10 @@ async fn when_time_is_up_the_unanswered_are_told_and_the_report_counts_them() {
     let nats = Nats::start().await;
     let desk = desk::desk_with(&nats, |server| server.max_in_flight(10)).await;
     let client = DeskClient::new(nats.client.clone());
-    client.other(&task("first")).await.unwrap();
+    client.other(task("first")).await.unwrap();
     let mut calls = JoinSet::new();
     for i in 0..30 {
-        let call = client.echo(&doing(&i.to_string(), Act::Hold, ""));
+        let call = client.echo(doing(&i.to_string(), Act::Hold, ""));
         calls.spawn(async move { call.await });
     }
     desk.worker.until_running(10).await;
@@ -96,7 +96,7 @@ async fn when_time_is_up_what_is_not_stored_is_in_the_report_with_its_value() {
     nats.js.delete_key_value("kept").await.unwrap();
     let client = KeeperClient::new(nats.client.clone());
     for i in 0..5 {
-        client.keep(&task(&i.to_string())).await.unwrap();
+        client.keep(task(&i.to_string())).await.unwrap();
     }
     let stopped = soon(
         "the stop",
@@ -134,10 +134,11 @@ async fn a_stopped_service_is_gone_from_discovery_and_from_its_subjects() {
 async fn a_service_that_is_dropped_is_gone() {
     let nats = Nats::start().await;
     let desk = desk::desk(&nats).await;
+    let client = DeskClient::new(nats.client.clone());
     drop(desk.running);
     nats_service_tests::until("nobody answers", async || {
-        let asked = nats.client.request("desk.echo", "".into()).await;
-        asked.is_err_and(|error| error.to_string().contains("no responders"))
+        let call = client.echo(task("a")).timeout(Duration::from_millis(100));
+        matches!(call.await, Err(CallError::NoResponders { .. }))
     })
     .await;
 }
@@ -204,7 +205,7 @@ async fn instances_that_are_replaced_one_after_another_under_load_lose_no_call()
             callers.spawn(async move {
                 let mut failed = Vec::new();
                 while !stop.load(SeqCst) {
-                    match client.echo(&task(&caller.to_string())).await {
+                    match client.echo(task(&caller.to_string())).await {
                         Ok(_) => drop(answered.fetch_add(1, SeqCst)),
                         Err(error) => failed.push(error.to_string()),
                     }
