@@ -1,5 +1,73 @@
 //! Annotate a Rust trait. Get a NATS micro service with typed dispatch, a typed client, and its answers kept in
 //! JetStream KV or Object Store.
+//!
+//! The trait is the contract. Its methods become endpoints of a service that every NATS tool can discover, methods of a client,
+//! and, where an attribute says so, typed stores of what was answered: to read, watch, compare and swap and roll back,
+//! without the service.
+//!
+//! ```
+//! use nats_service::async_nats::{self, jetstream};
+//! use nats_service::{Server, nats_service};
+//! # use std::time::Duration;
+//!
+//! /// Greets people.
+//! #[nats_service(version = "1.0.0")]
+//! pub trait Greeter {
+//!     /// Says it, and keeps what it said under `said.<name>`.
+//!     #[kv_store(bucket = "greetings", key = "said.<name>", write = "before_reply")]
+//!     async fn hello(&self, name: String) -> String;
+//! }
+//!
+//! struct Polite;
+//!
+//! impl Greeter for Polite {
+//!     async fn hello(&self, name: String) -> String {
+//!         format!("Good day, {name}!")
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let private = nats_service_testkit::TestServer::start().await?;
+//! # let url = private.url();
+//! let nats = async_nats::connect(url).await?;
+//! let js = jetstream::new(nats.clone());
+//! let server = Server::new(nats.clone()).with_jetstream(js.clone());
+//! let running = server.serve(GreeterServer::new(Polite)).start().await?;
+//!
+//! let greeter = GreeterClient::new(nats).with_jetstream(js);
+//! assert_eq!(greeter.hello("Ada".to_string()).await?, "Good day, Ada!");
+//! let kept = greeter.stores()?.hello().at("Ada")?.get().await?;
+//! assert_eq!(kept.map(|entry| entry.into_value()).as_deref(), Some("Good day, Ada!"));
+//!
+//! running.shutdown(Duration::from_secs(10)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is where
+//!
+//! | for | there is |
+//! |---|---|
+//! | the contract | [`macro@nats_service`], [`macro@endpoint`], [`macro@message`] |
+//! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`Provision`], [`Storage`] |
+//! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
+//! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
+//! | calling | a generated client, [`Call`], [`Reply`], [`CallError`] |
+//! | answers of any size | [`macro@object_store`], [`ByteStream`] |
+//! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
+//! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
+//! | what goes wrong there | [`StoreError`], [`KeyError`], [`ProvisionError`] |
+//! | keys | [`KeyToken`], [`KeyFilter`], [`Any`], [`check_key`] |
+//! | bodies | [`Codec`] |
+//!
+//! [`async_nats`] and [`serde`] are re-exported in the versions that are used here.
+//!
+//! # Features
+//!
+//! | feature | for | default |
+//! |---|---|---|
+//! | `msgpack` | `codec = "msgpack"`: bodies and entries in MessagePack, with field names | off |
 
 #[doc(hidden)]
 pub mod __private;

@@ -1,6 +1,7 @@
 //! What the real-server tests share.
 
 pub mod desk;
+pub mod guide;
 
 use async_nats::jetstream;
 use nats_service_testkit::{TestServer, TestServerBuilder};
@@ -104,3 +105,8 @@ pub async fn soon<F: IntoFuture>(what: &str, future: F) -> F::Output {
     let came = tokio::time::timeout(PATIENCE, future.into_future());
     came.await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
+
+/// Every block of the guide is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+struct Guide;
