@@ -113,7 +113,7 @@ pub enum DeskError {
         /// How many bytes it has.
         bytes: usize,
     },
-    /// A variant that [`OldError`] does not know.
+    /// A variant that an older client does not know.
     #[service_error(code = FailedPrecondition, message = "new: {text}")]
     New {
         /// Of the request.

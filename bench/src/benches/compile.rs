@@ -7,7 +7,6 @@
 
 use super::{Plan, Row, Samples, progress, target, workspace};
 use crate::Result;
-use crate::contender::Contender;
 use crate::report::Goal;
 use std::fmt::Write;
 use std::path::Path;

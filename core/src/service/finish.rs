@@ -50,6 +50,9 @@ pub(crate) struct Answer {
     pub(crate) kept: Option<Box<ToKeep>>,
 }
 
+/// What became of a request: the handler's answer or its error; or, around both, why it was refused.
+pub(crate) type Outcome = Result<Result<Answer, Error>, Error>;
+
 /// What an answer's stores need.
 #[derive(Default)]
 pub(crate) struct ToKeep {
@@ -138,15 +141,15 @@ impl Context {
         &self,
         reply: Option<Subject>,
         received: Instant,
-        answer: Result<Answer, Error>,
+        outcome: Outcome,
     ) -> Verdict {
-        match answer {
+        match outcome {
             // The usual case, and the one that has to be cheap: a plain reply, and nothing to keep.
-            Ok(Answer {
+            Ok(Ok(Answer {
                 body,
                 codec: Codec::Json,
                 kept: None,
-            }) if self.fits(&body, Codec::Json, false) => {
+            })) if self.fits(&body, Codec::Json, false) => {
                 if let Some(reply) = reply
                     && let Err(error) = self.client.publish(reply, body).await
                 {
@@ -155,7 +158,7 @@ impl Context {
                 None
             }
             // Boxed, so that the usual case is not copied around with room for all of this in it.
-            answer => Box::pin(self.finish_at_length(reply, received, answer)).await,
+            outcome => Box::pin(self.finish_at_length(reply, received, outcome)).await,
         }
     }
 
@@ -163,15 +166,16 @@ impl Context {
         &self,
         reply: Option<Subject>,
         received: Instant,
-        answer: Result<Answer, Error>,
+        outcome: Outcome,
     ) -> Verdict {
-        let kept = match answer {
-            Ok(answer) => self.keep(reply.is_some(), received, answer).await,
-            Err(error) => Err(error),
+        let kept = match outcome {
+            Ok(Ok(answer)) => self.keep(reply.is_some(), received, answer).await,
+            Ok(Err(error)) => return self.fail(reply, error).await,
+            Err(refusal) => Err(refusal),
         };
         let kept = match kept {
             Ok(kept) => kept,
-            Err(error) => return self.refuse(reply, error).await,
+            Err(refusal) => return self.refuse(reply, refusal).await,
         };
         if let Some(reply) = reply {
             self.reply(reply, kept.headers, kept.codec, kept.body).await;
@@ -355,8 +359,13 @@ impl Context {
         tracing::warn!(subject = self.spec.subject, %error, "a reply could not be sent");
     }
 
-    /// Replies with an error; ends as the verdict.
+    /// Replies with an error of the framework's own; ends as the verdict.
     pub(crate) async fn refuse(&self, reply: Option<Subject>, error: Error) -> Verdict {
+        self.fail(reply, error.refused()).await
+    }
+
+    /// Replies with an error; ends as the verdict.
+    async fn fail(&self, reply: Option<Subject>, error: Error) -> Verdict {
         if let Some(reply) = reply {
             let mut headers = HeaderMap::new();
             insert(

@@ -3,7 +3,7 @@
 //! This is the only generic part of the service side; what it leaves out (replying, storing, counting) is the same for
 //! every method and stands in `finish` and `endpoint`.
 
-use super::finish::{Answer, Context, ToKeep, Verdict};
+use super::finish::{Answer, Context, Outcome, ToKeep, Verdict};
 use crate::__private::{Handle, Method};
 use crate::store::Keys;
 use crate::wire::codec::Codec;
@@ -91,11 +91,7 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
     }
 }
 
-async fn answer<S, M: Handle<S>>(
-    service: &S,
-    context: &Context,
-    message: &Message,
-) -> Result<Answer, Error> {
+async fn answer<S, M: Handle<S>>(service: &S, context: &Context, message: &Message) -> Outcome {
     let spec = <M as Method>::SPEC;
     let codec = request_codec(spec, message)?;
     let request: M::Request<'_> = codec
@@ -111,9 +107,10 @@ async fn answer<S, M: Handle<S>>(
         true => Vec::new(),
         false => context.reserve().await?,
     };
-    let value = M::call(service, request)
-        .await
-        .map_err(|error| error.to_wire())?;
+    let value = match M::call(service, request).await {
+        Ok(value) => value,
+        Err(error) => return Ok(Err(error.to_wire())),
+    };
     if let Some(keys) = &mut keys {
         // The caller did nothing wrong here: the service made an id that cannot be stored.
         M::response_keys(&value, keys).map_err(|error| Error::internal(error.to_string()))?;
@@ -140,7 +137,7 @@ async fn answer<S, M: Handle<S>>(
             reference,
         })
     });
-    Ok(Answer { body, codec, kept })
+    Ok(Ok(Answer { body, codec, kept }))
 }
 
 /// What the body is written in: what its header says, or else what the service speaks.

@@ -1,7 +1,8 @@
 //! The error table, and how an error crosses the wire.
 //!
 //! On the wire an error is a reply with `Nats-Service-Error` (the message), `Nats-Service-Error-Code` (the number), and a
-//! JSON body `{"code", "message", "variant"?, "details"?}`. JSON whatever the service's codec is: an error must be
+//! JSON body `{"code", "message", "variant"?, "details"?, "refused"?}`; `refused` is true when the framework says it, and not
+//! the handler. JSON whatever the service's codec is: an error must be
 //! readable for a caller that chose the wrong codec.
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,9 @@ pub struct Error {
     pub(crate) variant: Option<String>,
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub(crate) details: serde_json::Value,
+    /// The handler did not say it: the framework did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) refused: bool,
 }
 
 /// A code by name, which may come from a newer peer that knows more of them.
@@ -182,7 +186,14 @@ impl Error {
             message: message.into(),
             variant: None,
             details: serde_json::Value::Null,
+            refused: false,
         }
+    }
+
+    /// Marks the error as the framework's own, so that a caller does not take it for the service's.
+    pub(crate) fn refused(mut self) -> Self {
+        self.refused = true;
+        self
     }
 
     /// Adds what a program on the other side can use: `{"field": "id"}`, say.
@@ -269,11 +280,16 @@ pub trait ServiceError: std::error::Error + Send + Sync + Sized + 'static {
 
 impl ServiceError for Error {
     fn to_wire(&self) -> Error {
-        self.clone()
+        // One that came from another service, and that this handler passes on, is the handler's now.
+        let refused = false;
+        Error {
+            refused,
+            ..self.clone()
+        }
     }
 
     fn from_wire(error: Error) -> Result<Self, Error> {
-        Ok(error)
+        if error.refused { Err(error) } else { Ok(error) }
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum OldError {
 
 /// The desk, as an older client knows it.
 #[nats_service(subject = "desk")]
-pub trait OldDesk {
+pub(crate) trait OldDesk {
     async fn echo(&self, task: Task) -> Result<Task, OldError>;
     async fn never_was(&self, task: Task) -> Result<Task, OldError>;
 }
@@ -39,6 +39,42 @@ async fn a_typed_error_arrives_with_its_fields() {
         (error.code(), error.to_string().as_str()),
         (Code::AlreadyExists, "refused: x")
     );
+}
+
+#[nats_service]
+pub(crate) trait Plain {
+    #[kv_store(bucket = "plain", key = "plain.<id>", write = "never")]
+    async fn look(&self, id: String) -> Result<String, nats_service::Error>;
+}
+
+struct Nobody;
+
+impl Plain for Nobody {
+    async fn look(&self, id: String) -> Result<String, nats_service::Error> {
+        Err(nats_service::Error::not_found(format!("no `{id}`")))
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_from_the_handlers_error_even_where_both_are_of_one_type() {
+    let nats = Nats::start().await;
+    let server = nats_service::Server::new(nats.client.clone()).with_jetstream(nats.js.clone());
+    let _plain = server
+        .serve(PlainServer::new(Nobody))
+        .start()
+        .await
+        .unwrap();
+    let client = PlainClient::new(nats.client.clone());
+    match client.look("x".to_owned()).await {
+        Err(CallError::Service(error)) => {
+            assert_eq!(error, nats_service::Error::not_found("no `x`"))
+        }
+        other => panic!("{other:?}"),
+    }
+    match client.look("a.b".to_owned()).await {
+        Err(CallError::Remote(error)) => assert_eq!(error.code(), Code::InvalidArgument),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ async fn a_stream_that_fails_is_an_error_and_leaves_the_earlier_object() {
     let kept = client.stores().unwrap().table().at("breaks").unwrap();
     kept.put_reader(&b"earlier"[..]).await.unwrap();
     match soon("an answer", client.table("breaks".to_owned())).await {
-        Err(CallError::Service(error)) => {
+        Err(CallError::Remote(error)) => {
             assert_eq!(error.code(), Code::Internal);
             assert!(!error.message().contains("secret"), "{error}");
         }
