@@ -1,7 +1,7 @@
 //! The echo with its answers kept in KV, against the echo without, at half the load that saturates it: what the caller feels
 //! of persistence, and whether every answer is in the bucket in the end.
 //!
-//! The saturating load is that of the whole promise, the writes included: answers by the time until the last is stored. Beside
+//! The saturating load is that of the whole promise, the writes included, and found with requests that come at a fixed rate. Beside
 //! ours stands what a user would write by hand: publish the answer, then spawn a `put`.
 
 use super::{CPU, ERRORS, P50, P99, Plan, Row, Samples, progress};
@@ -14,6 +14,13 @@ use std::time::{Duration, Instant};
 
 /// How long the bucket may stand still before what is missing counts as lost.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// The search for the saturating load: where it begins, how it goes on, and what counts as keeping up.
+const FIRST_RATE: f64 = 10_000.0;
+const STEP: f64 = 1.15;
+const KEPT_UP: f64 = 0.98;
+/// Half of the answers take longer, or the last write comes later: then work piles up.
+const BACKLOG: Duration = Duration::from_millis(20);
 
 const CONTENDERS: [Contender; 2] = [Contender::Ours, Contender::Bare];
 const ENTRIES: &str = "entries";
@@ -115,16 +122,28 @@ fn compare(samples: &Samples<Who>, contender: Contender, rate: f64) -> Vec<Row> 
     ]
 }
 
-/// Answers per second until the last one is stored, with as many in flight as help.
+/// The highest rate that is kept up with: answers come as fast as requests go, and the last one is stored soon after. Sought
+/// with the kind of load that is measured afterwards, for requests that come one by one cost more than those that come in
+/// bunches, and half of what a closed loop reaches would be more than half of what there is.
 async fn saturate(plan: Plan, contender: Contender) -> Result<f64> {
     let server = TestServer::start().await?;
-    let workload = Workload::Persist;
-    let service = Service::start(server.url(), contender, workload, 0).await?;
-    let started = Instant::now();
-    let load = plan.load(Sending::InFlight(256));
-    let outcome = service.measure(&load).await?.outcome;
-    let (_, last) = stored(server.url(), outcome.answered()).await?;
-    Ok(outcome.answered() as f64 / (last - started).as_secs_f64())
+    let service = Service::start(server.url(), contender, Workload::Persist, 0).await?;
+    let (mut best, mut rate, mut answered) = (0.0, FIRST_RATE, 0);
+    loop {
+        let outcome = service
+            .measure(&plan.load(Sending::Rate(rate)))
+            .await?
+            .outcome;
+        let ended = Instant::now();
+        answered += outcome.answered();
+        let (_, last) = stored(server.url(), answered).await?;
+        let in_time = outcome.rate >= rate * KEPT_UP && outcome.p50_us < BACKLOG.as_micros() as f64;
+        if !in_time || last.saturating_duration_since(ended) > BACKLOG {
+            return Ok(best);
+        }
+        best = rate;
+        rate *= STEP;
+    }
 }
 
 async fn one(
