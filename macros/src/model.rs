@@ -186,12 +186,15 @@ pub(crate) struct SameAnswer {
     pub(crate) second: (usize, Span),
 }
 
+/// Names of the generated client and stores, or methods that every type has and that one of ours would hide.
+pub(crate) const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
+
 impl Service {
     /// The methods, and after an error only those whose generated names are free.
     pub(crate) fn named(&self, inert: bool) -> Vec<&Method> {
         let mut named: Vec<&Method> = Vec::new();
         for method in self.methods() {
-            let taken = crate::validate::RESERVED.contains(&method.public.to_string().as_str())
+            let taken = RESERVED.contains(&method.public.to_string().as_str())
                 || named
                     .iter()
                     .any(|other| other.camel == method.camel && other.cfgs().is_empty());

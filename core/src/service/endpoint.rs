@@ -8,7 +8,6 @@
 
 use super::finish::{Panic, Verdict};
 use super::invoke::{Endpoint, Serving};
-use super::server::Limits;
 use crate::wire::error::Error;
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::Stream as _;
@@ -34,6 +33,26 @@ const LONGEST_DETOUR: u32 = 1 << 16;
 
 /// What the callers are told when a shutdown's time is up.
 const STOPPED: &str = "the service stopped before the call had ended";
+
+/// How much an endpoint holds at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_waiting_bytes: usize,
+    pub(crate) patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 1024,
+            max_waiting: 4096,
+            max_waiting_bytes: 16 << 20,
+            patience: Duration::from_secs(1),
+        }
+    }
+}
 
 /// What tells an endpoint to stop: first to take no more, then, when time is up, to end what still runs.
 #[derive(Debug, Clone, Default)]

@@ -14,9 +14,11 @@ mod invoke;
 mod reply;
 mod running;
 mod server;
+mod start_error;
 mod stats;
 mod stores;
 
 pub use invoke::Mount;
 pub use running::{Running, ShutdownError, ShutdownReport};
-pub use server::{Server, StartError};
+pub use server::Server;
+pub use start_error::StartError;

@@ -2,16 +2,17 @@
 
 use super::discovery::{self, Instance};
 use super::drain;
-use super::endpoint::{EndpointLoop, Stop};
+use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
 use super::invoke::{Mount, Mounted};
 use super::reply::ReplyRule;
 use super::running::Running;
+use super::start_error::StartError;
 use super::stats::Stats;
 use super::stores::Stores;
 use crate::__private::Service;
 use crate::store::persist::WriterLimits;
-use crate::store::{BucketConflict, FailedWrite, FailureHook, ProvisionError};
+use crate::store::{FailedWrite, FailureHook};
 use crate::wire::spec::{MethodSpec, ServiceSpec, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
@@ -56,79 +57,6 @@ pub struct Server {
     reply_rule: ReplyRule,
     write_limits: WriterLimits,
     failure_hook: Option<FailureHook>,
-}
-
-/// How much an endpoint holds at a time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) max_in_flight: usize,
-    pub(crate) max_waiting: usize,
-    pub(crate) max_waiting_bytes: usize,
-    pub(crate) patience: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_in_flight: 1024,
-            max_waiting: 4096,
-            max_waiting_bytes: 16 << 20,
-            patience: Duration::from_secs(1),
-        }
-    }
-}
-
-/// A server could not start. Nothing is left running.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// No service was added.
-    #[error("nothing to serve: add a service with `.serve(..)`")]
-    NoService,
-    /// Two methods listen on one subject.
-    #[error("two methods listen on `{subject}`: give one of the services another `subject`")]
-    SubjectTaken {
-        /// The whole subject.
-        subject: &'static str,
-    },
-    /// A method answers with a [`ByteStream`](crate::ByteStream), and nothing says where to put it.
-    #[error(
-        "`{subject}` answers with a `ByteStream`, which is kept as an object: add `#[object_store(bucket = .., key = ..)]` to the method"
-    )]
-    StreamWithoutObject {
-        /// The method's subject.
-        subject: &'static str,
-    },
-    /// A method promises what needs JetStream, and there is none.
-    #[error(
-        "`{subject}` stores its answer before it replies (`write = \"before_reply\"`, or a `ByteStream`), which needs JetStream: pass `async_nats::jetstream::new(nats.clone())` to `Server::with_jetstream`"
-    )]
-    NoJetStream {
-        /// The method's subject.
-        subject: &'static str,
-    },
-    /// Two services want one bucket with different settings.
-    #[error(transparent)]
-    Bucket(#[from] BucketConflict),
-    /// A bucket is not as it has to be.
-    #[error(transparent)]
-    Provision(#[from] ProvisionError),
-    /// The server refused a subscription.
-    #[error("cannot subscribe to `{subject}`")]
-    Subscribe {
-        /// What was to be subscribed to.
-        subject: String,
-        /// What async-nats says.
-        source: async_nats::SubscribeError,
-    },
-    /// The server did not confirm the subscriptions.
-    #[error(
-        "the server did not confirm the subscriptions within {after:?}; is it reachable, and may this user publish and subscribe under its own inbox prefix?"
-    )]
-    NotConfirmed {
-        /// How long we waited.
-        after: Duration,
-    },
 }
 
 impl std::fmt::Debug for Server {

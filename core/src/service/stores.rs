@@ -1,7 +1,7 @@
 //! Brings the stores of all methods up at start: what several methods say of one bucket is merged, the bucket is made or
 //! checked, and its one writer started.
 
-use super::server::StartError;
+use super::start_error::StartError;
 use crate::store::persist::{FailureHook, Writer, WriterLimits, Writers};
 use crate::store::{BucketSpec, provision};
 use crate::wire::spec::{MethodSpec, StoreKind, StoreSpec, WriteMode};

@@ -3,7 +3,7 @@
 use super::types::{Direction, check_message_type};
 use super::{Defaults, service, store};
 use crate::diag::Errors;
-use crate::model::{Arg, Helper, Item, Method, Output};
+use crate::model::{Arg, Helper, Item, Method, Output, RESERVED};
 use crate::options::{self, Opt, Reader, Spanned};
 use crate::parse::{AttrKind, MethodInput, OurAttr};
 use crate::{text, value};
@@ -13,9 +13,6 @@ use syn::ext::IdentExt as _;
 use syn::{FnArg, Ident, Pat, PathArguments, ReceiverKind, ReturnType, Signature, Type};
 
 const OPTIONS: &[&str] = &["subject", "timeout", "metadata", "queue_group", "rename"];
-
-/// Names of the generated client and stores, or methods that every type has and that one of ours would hide.
-pub(crate) const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
 
 /// A method with a body of its own, and none of our attributes.
 pub(super) fn helper(mut input: MethodInput, errors: &mut Errors) -> Item {

@@ -9,7 +9,6 @@ mod service;
 mod store;
 mod types;
 
-pub(crate) use method::RESERVED;
 pub(crate) use service::{crate_of, default_crate, path_text};
 
 use crate::diag::Errors;
