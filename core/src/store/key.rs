@@ -423,6 +423,13 @@ impl KeyTemplate {
     }
 }
 
+/// The filter of every key of this form.
+pub(crate) fn everything(template: &KeyTemplate) -> String {
+    // Nothing is checked but the literals, which the macro has checked: as a filter, the source matches no key.
+    let filter = template.filter(&[]);
+    filter.unwrap_or_else(|_| template.source.to_owned())
+}
+
 /// The keys of one call while they are being made: first from the request, then, where a template says so, from the answer.
 #[derive(Debug)]
 pub struct Keys {
