@@ -160,11 +160,21 @@ const SERVICE: [&str; 3] = [
 
 /// A user that plays these roles and may do nothing else.
 fn user(name: &str, roles: &[&str]) -> String {
+    user_without(name, roles, None)
+}
+
+/// The same, without the right to publish what begins so.
+fn user_without(name: &str, roles: &[&str], denied: Option<&str>) -> String {
     let (mut publish, mut subscribe) = (Vec::new(), Vec::new());
     for role in roles {
         let (more, others) = permissions(role);
         publish.extend(more);
         subscribe.extend(others);
+    }
+    if let Some(denied) = denied {
+        let all = publish.len();
+        publish.retain(|subject| !subject.starts_with(denied));
+        assert!(publish.len() < all, "`{denied}` is among the rights");
     }
     // An empty list would deny nothing.
     let only = |subjects: &[String]| match subjects {
@@ -327,6 +337,92 @@ async fn a_reader_of_an_object_bucket_needs_no_more_and_cannot_write() {
     let object = store.object("a file").expect("a name");
     let denied = soon("a denied write", object.put_reader(&b"x"[..])).await;
     assert!(denied.is_err(), "{denied:?}");
+}
+
+/// The right to answer flow control is one to be fast: what is read without it comes in windows of some 2 MB.
+#[tokio::test]
+async fn without_flow_control_a_large_object_comes_all_the_same() {
+    let roles = ["A reader of an object bucket"];
+    let server = server(&[user_without("reader", &roles, Some("$JS.FC."))]).await;
+    let js = as_user(&server, "operator").await;
+    let large: Bytes = (0..10_000_000_u32).map(|i| (i >> 13) as u8).collect();
+    let writer = ObjectStore::<()>::bind(js, "files").expect("a name");
+    let object = writer.object("a file").expect("a name");
+    object.put_reader(&large[..]).await.expect("an upload");
+
+    let js = as_user(&server, "reader").await;
+    let store = ObjectStore::<()>::bind(js, "files").expect("a name");
+    let object = store.object("a file").expect("a name");
+    let bytes = soon("bytes", object.bytes()).await.expect("a read");
+    assert!(bytes == Some(large));
+}
+
+#[tokio::test]
+async fn without_flow_control_many_entries_come_once_each_and_the_watch_goes_on() {
+    let roles = ["A reader of a KV bucket"];
+    let server = server(&[user_without("reader", &roles, Some("$JS.FC."))]).await;
+    let js = as_user(&server, "operator").await;
+    let writer = KvStore::<Note>::bind(js, "notes").expect("a name");
+    // Three windows, in a bucket that keeps older revisions, which a listing must not bring.
+    let key = |i: u32| format!("note.{i:03}");
+    let text = "x".repeat(50_000);
+    for i in 0..120 {
+        let one = writer.key(key(i)).expect("a key");
+        one.put(&note("old", &text)).await.expect("a write");
+        one.put(&note("new", &text)).await.expect("a write");
+    }
+    // And some that are written again at the end.
+    for i in 0..10 {
+        let one = writer.key(key(i * 12)).expect("a key");
+        one.put(&note("new", &text)).await.expect("a write");
+    }
+    let all: Vec<String> = (0..120).map(key).collect();
+    let in_order = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+
+    let js = as_user(&server, "reader").await;
+    let store = KvStore::<Note>::bind(js, "notes").expect("a name");
+    let entries = soon("entries", store.entries()).await.expect("entries");
+    let entries: Vec<_> = soon("all entries", entries.try_collect())
+        .await
+        .expect("it");
+    assert!(entries.iter().all(|entry| entry.value().id == "new"));
+    let keys = entries.iter().map(|entry| entry.key().to_owned()).collect();
+    assert_eq!(in_order(keys), all);
+    let keys = soon("keys", store.keys()).await.expect("keys");
+    let keys: Vec<String> = soon("all keys", keys.try_collect()).await.expect("keys");
+    assert_eq!(in_order(keys), all);
+
+    let mut watch = soon("a watch", store.watch().into_future())
+        .await
+        .expect("it");
+    let (mut keys, mut revision) = (Vec::new(), 0);
+    loop {
+        match soon("an event", watch.next()).await.expect("no end") {
+            Ok(WatchEvent::Change(change)) => {
+                assert!(change.revision > revision, "nothing comes twice");
+                revision = change.revision;
+                assert_eq!(change.value().map(|note| &*note.id), Some("new"));
+                keys.push(change.key);
+            }
+            Ok(WatchEvent::InitialDone) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(in_order(keys), all);
+    for i in 0..120 {
+        let one = writer.key(key(i)).expect("a key");
+        one.put(&note("newer", &text)).await.expect("a write");
+        match soon("a change", watch.next()).await.expect("no end") {
+            Ok(WatchEvent::Change(change)) => {
+                assert_eq!(change.key, key(i));
+                assert_eq!(change.value().map(|note| &*note.id), Some("newer"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -79,6 +79,26 @@ pub enum CallError<E = Infallible> {
 }
 
 impl<E: crate::ServiceError> CallError<E> {
+    /// The same failure, with an error reply taken for what it is.
+    pub(super) fn of_reply(failure: CallError<Error>) -> Self {
+        match failure {
+            CallError::Service(error) => match E::from_wire(error) {
+                Ok(error) => CallError::Service(error),
+                Err(error) => CallError::Remote(error),
+            },
+            CallError::Remote(error) => CallError::Remote(error),
+            CallError::NoResponders { subject } => CallError::NoResponders { subject },
+            CallError::Timeout { subject, after } => CallError::Timeout { subject, after },
+            CallError::TooLarge { subject, size, max } => {
+                CallError::TooLarge { subject, size, max }
+            }
+            CallError::Encode(error) => CallError::Encode(error),
+            CallError::Decode(error) => CallError::Decode(error),
+            CallError::Object(error) => CallError::Object(error),
+            CallError::Connection(error) => CallError::Connection(error),
+        }
+    }
+
     /// The kind of failure, by the table that services use.
     #[must_use]
     pub fn code(&self) -> Code {

@@ -1,10 +1,11 @@
 //! The calling side: a request with its deadline, its answer or its error.
 //!
-//! `mux` is the reply inbox, `call` one call, `error` what may come of it. Stores are not its business: a generated client
+//! `call` is one call as its caller sees it, `exchange` its bytes, `mux` the reply inbox, `error` what may come of it. Stores are not its business: a generated client
 //! only passes the JetStream context on.
 
 mod call;
 mod error;
+mod exchange;
 mod mux;
 
 pub use call::{Call, Reply};

@@ -44,10 +44,29 @@ pub(crate) struct Context {
 
 /// A successful call's answer, as bytes.
 pub(crate) struct Answer {
-    pub(crate) body: Bytes,
-    pub(crate) codec: Codec,
+    body: Bytes,
+    codec: Codec,
     /// `None` when the method has no stores, and the answer is no stream.
-    pub(crate) kept: Option<Box<ToKeep>>,
+    kept: Option<Box<ToKeep>>,
+}
+
+impl Answer {
+    pub(crate) fn new(
+        body: Bytes,
+        codec: Codec,
+        keys: Option<Vec<String>>,
+        room: Vec<Permit>,
+        reference: Option<Reference>,
+    ) -> Self {
+        let kept = keys.map(|keys| {
+            Box::new(ToKeep {
+                keys,
+                room,
+                reference,
+            })
+        });
+        Self { body, codec, kept }
+    }
 }
 
 /// What became of a request: the handler's answer or its error; or, around both, why it was refused.
@@ -55,13 +74,13 @@ pub(crate) type Outcome = Result<Result<Answer, Error>, Error>;
 
 /// What an answer's stores need.
 #[derive(Default)]
-pub(crate) struct ToKeep {
+struct ToKeep {
     /// In the order of `spec.stores`.
-    pub(crate) keys: Vec<String>,
+    keys: Vec<String>,
     /// For each of those that writes.
-    pub(crate) room: Vec<Permit>,
+    room: Vec<Permit>,
     /// Where the answer is already, when it was stored as it was produced.
-    pub(crate) reference: Option<Reference>,
+    reference: Option<Reference>,
 }
 
 /// An object that holds an answer.

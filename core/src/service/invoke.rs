@@ -3,10 +3,10 @@
 //! This is the only generic part of the service side; what it leaves out (replying, storing, counting) is the same for
 //! every method and stands in `finish` and `endpoint`.
 
-use super::finish::{Answer, Context, Outcome, ToKeep, Verdict};
+use super::finish::{Answer, Context, Outcome, Verdict};
 use crate::__private::{Handle, Method};
 use crate::store::Keys;
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::{Code, Error, ServiceError as _};
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
@@ -96,7 +96,7 @@ async fn answer<S, M: Handle<S>>(service: &S, context: &Context, message: &Messa
     let codec = request_codec(spec, message)?;
     let request: M::Request<'_> = codec
         .decode(codec.body_or_unit(&message.payload))
-        .map_err(|error| Error::invalid_argument(format!("{}: {error}", spec.subject)))?;
+        .map_err(|error| undecodable(spec, &error))?;
     let mut keys = None;
     if !spec.stores.is_empty() {
         let keys = keys.insert(Keys::new(spec.stores.iter().map(|store| store.key)));
@@ -113,7 +113,7 @@ async fn answer<S, M: Handle<S>>(service: &S, context: &Context, message: &Messa
     };
     if let Some(keys) = &mut keys {
         // The caller did nothing wrong here: the service made an id that cannot be stored.
-        M::response_keys(&value, keys).map_err(|error| Error::internal(error.to_string()))?;
+        M::response_keys(&value, keys).map_err(internal)?;
     }
     let keys = keys.map(Keys::finish);
     let (body, reference) = match ByteStream::of_answer(value) {
@@ -122,22 +122,19 @@ async fn answer<S, M: Handle<S>>(service: &S, context: &Context, message: &Messa
             let stored = Box::pin(context.store_stream(stream, keys)).await?;
             (Bytes::new(), Some(stored))
         }
-        Err(value) => {
-            let body = codec.encode(&value);
-            (
-                body.map_err(|error| Error::internal(error.to_string()))?,
-                None,
-            )
-        }
+        Err(value) => (codec.encode(&value).map_err(internal)?, None),
     };
-    let kept = keys.map(|keys| {
-        Box::new(ToKeep {
-            keys,
-            room,
-            reference,
-        })
-    });
-    Ok(Ok(Answer { body, codec, kept }))
+    Ok(Ok(Answer::new(body, codec, keys, room, reference)))
+}
+
+// Not closures in the function above: that one is compiled once a method, and these once.
+
+fn undecodable(spec: &MethodSpec, error: &CodecError) -> Error {
+    Error::invalid_argument(format!("{}: {error}", spec.subject))
+}
+
+fn internal(error: impl std::fmt::Display) -> Error {
+    Error::internal(error.to_string())
 }
 
 /// What the body is written in: what its header says, or else what the service speaks.

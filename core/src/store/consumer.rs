@@ -4,7 +4,8 @@
 //! heartbeats or a reconnection make it anew from the last stream sequence that was seen; the sequence that the stream
 //! had at the start counts as seen, so that a watch that was idle does not begin from the first message again. It says
 //! once when all that was there at the start has come. Nothing runs while nobody polls it: flow control then stops
-//! the server, and what overflows is fetched again because of the gap. It knows nothing of keys, values or objects.
+//! the server, and what overflows is fetched again because of the gap. A user who may not answer flow control gets what
+//! there is in windows of some 2 MB, each from a consumer of its own. It knows nothing of keys, values or objects.
 
 use super::error::{Refusal, StoreError};
 use super::stream::{Stored, Stream, back_off};
@@ -25,6 +26,10 @@ const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(500);
 /// How long refusals (a missing bucket, a limit) are borne before they are believed: a server that starts gives them too.
 const BELIEVE_AFTER: Duration = Duration::from_secs(10);
+/// How many heartbeats may say that the server still waits for an answer that it was given.
+const STALLS: u32 = 2;
+/// The same where the server is known not to hear them, as a time without a message.
+const STALL_TICK: Duration = Duration::from_millis(100);
 
 /// What is delivered.
 #[derive(Debug, Clone)]
@@ -76,6 +81,10 @@ pub(crate) struct OrderedConsumer {
     initial: Initial,
     /// Attempts since the last sign of life.
     attempt: u32,
+    /// The server did not hear our answers to its flow control.
+    unheard: bool,
+    /// The initial messages are read by sequence, so that revisions come among them that are not the last.
+    by_sequence: bool,
     ended: bool,
 }
 
@@ -87,6 +96,10 @@ struct Live {
     seen: Instant,
     /// How often the connection had been made when this consumer was.
     connects: u64,
+    /// When flow control was answered last.
+    answered: Option<Instant>,
+    /// Heartbeats by which the server has not heard it, since the last message.
+    stalls: u32,
 }
 
 struct Inbox {
@@ -129,6 +142,8 @@ impl OrderedConsumer {
             initial_end: head,
             initial: Initial::Coming,
             attempt: 0,
+            unheard: false,
+            by_sequence: false,
             ended: false,
         };
         let inbox = consumer.subscribe().await?;
@@ -158,17 +173,25 @@ impl OrderedConsumer {
                 }
                 continue;
             };
-            let tick = TICK.min(self.options.heartbeat);
+            let waits_in_vain = self.unheard && live.answered.is_some();
+            let tick = if waits_in_vain {
+                STALL_TICK
+            } else {
+                TICK.min(self.options.heartbeat)
+            };
             match tokio::time::timeout(tick, live.subscriber.next()).await {
-                Ok(Some(message)) => {
-                    if let Some(delivery) = self.accept(message).await {
-                        return Some(Ok(delivery));
+                Ok(Some(message)) => match self.accept(message).await {
+                    Ok(Some(delivery)) => return Some(Ok(delivery)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.ended = true;
+                        return Some(Err(error));
                     }
-                }
+                },
                 Ok(None) => self.abandon(),
                 Err(_) => {
                     let silent = live.seen.elapsed() > self.options.heartbeat.mul_f32(2.5);
-                    if silent || live.connects != connects(&self.stream) {
+                    if waits_in_vain || silent || live.connects != connects(&self.stream) {
                         self.abandon();
                     }
                 }
@@ -178,38 +201,41 @@ impl OrderedConsumer {
     }
 
     /// Takes a message of the inbox: status messages are dealt with here.
-    async fn accept(&mut self, message: Message) -> Option<Delivery> {
-        let live = self.live.as_mut()?;
+    async fn accept(&mut self, message: Message) -> Result<Option<Delivery>, StoreError> {
+        let Some(live) = &mut self.live else {
+            return Ok(None);
+        };
         live.seen = Instant::now();
         match message.status {
             None => {}
             Some(StatusCode::IDLE_HEARTBEAT) => {
                 self.heartbeat(&message).await;
-                return None;
+                return Ok(None);
             }
             // The consumer was deleted, or its leader changed.
             Some(_) => {
                 self.abandon();
-                return None;
+                return Ok(None);
             }
         }
-        let place = message.reply.as_deref().and_then(Place::parse)?;
+        let Some(place) = message.reply.as_deref().and_then(Place::parse) else {
+            return Ok(None);
+        };
         if place.consumer_sequence != live.sequence + 1 {
             self.abandon();
-            return None;
+            return Ok(None);
         }
         live.sequence = place.consumer_sequence;
+        live.stalls = 0;
         self.attempt = 0;
         self.head = self.head.max(place.stream_sequence);
-        if self.initial == Initial::Coming
-            && (place.pending == 0 || place.stream_sequence >= self.initial_end)
-        {
+        let initial = self.initial == Initial::Coming;
+        if initial && (place.pending == 0 || place.stream_sequence >= self.initial_end) {
             self.initial = Initial::Over;
         }
         if place.stream_sequence <= self.position {
-            return None;
+            return Ok(None);
         }
-        self.position = place.stream_sequence;
         let stored = Stored {
             subject: message.subject.into_string(),
             sequence: place.stream_sequence,
@@ -217,10 +243,25 @@ impl OrderedConsumer {
             payload: message.payload,
             created: place.created,
         };
-        Some(Delivery::Message(stored, place.pending))
+        let wanted = !initial || !self.by_sequence || self.is_last(&stored).await?;
+        self.position = place.stream_sequence;
+        Ok(wanted.then_some(Delivery::Message(stored, place.pending)))
+    }
+
+    /// Whether there is no newer message of its subject; a newer one is still to come then.
+    async fn is_last(&self, stored: &Stored) -> Result<bool, StoreError> {
+        let since = Instant::now();
+        loop {
+            match self.stream.last(&stored.subject).await {
+                Ok(last) => return Ok(last.is_some_and(|last| last.sequence <= stored.sequence)),
+                Err(error) if since.elapsed() > BELIEVE_AFTER => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     async fn heartbeat(&mut self, message: &Message) {
+        let Some(live) = &mut self.live else { return };
         let header = |name: &str| {
             let headers = message.headers.as_ref()?;
             headers.get(name).map(|value| value.as_str().to_owned())
@@ -228,11 +269,35 @@ impl OrderedConsumer {
         let client = self.stream.js.client();
         if let Some(reply) = &message.reply {
             // Flow control: everything before it has been taken, so the server may go on.
+            if live.answered.replace(Instant::now()).is_some() {
+                // It asks for the next answer once it has heard the last.
+                self.unheard = false;
+            }
             let _ = client.publish(reply.clone(), Bytes::new()).await;
             return;
         }
         if let Some(stalled) = header("Nats-Consumer-Stalled") {
-            let _ = client.publish(stalled, Bytes::new()).await;
+            // Those that had gathered here while nobody polled say nothing of an answer given just now.
+            let fresh = |at: Instant| at.elapsed() < self.options.heartbeat / 2;
+            if live.answered.is_none_or(|at| !fresh(at)) {
+                live.stalls += u32::from(live.answered.is_some());
+                live.answered = Some(Instant::now());
+            }
+            if live.stalls < STALLS {
+                let _ = client.publish(stalled, Bytes::new()).await;
+                return;
+            }
+            // Without the right to answer, the server drops the answers without a word. Another consumer begins with
+            // a window of its own.
+            if self.stream.warn_of_flow_control() {
+                tracing::warn!(
+                    stream = ?self.stream,
+                    "flow control is not heard, so that reading is slow: the right to publish `$JS.FC.{}.>` seems to be missing",
+                    self.stream.name()
+                );
+            }
+            self.unheard = true;
+            self.abandon();
             return;
         }
         let last = header("Nats-Last-Consumer").and_then(|sequence| sequence.parse::<u64>().ok());
@@ -329,9 +394,12 @@ impl OrderedConsumer {
             [filter] => config["filter_subject"] = filter.as_str().into(),
             filters => config["filter_subjects"] = filters.into(),
         }
-        if self.options.start == Start::Last && self.initial == Initial::Coming {
+        let last_ones = self.options.start == Start::Last && self.initial == Initial::Coming;
+        // Beginning with the last ones again never comes further than one window.
+        self.by_sequence = last_ones && self.unheard && self.position > 0;
+        if last_ones && !self.by_sequence {
             // Interrupted in the initial messages, it begins with the last ones again and passes over what it had:
-            // by sequence, it would bring revisions that are not the last.
+            // by sequence, revisions come that are not the last, and each must be asked for.
             config["deliver_policy"] = "last_per_subject".into();
         } else {
             config["deliver_policy"] = "by_start_sequence".into();
@@ -351,6 +419,8 @@ impl OrderedConsumer {
             sequence: 0,
             seen: Instant::now(),
             connects,
+            answered: None,
+            stalls: 0,
         });
         Ok(())
     }

@@ -32,6 +32,8 @@ struct Inner {
     bucket: String,
     /// Direct get was answered by nobody, and the request to the leader was answered: the bucket is without.
     no_direct: AtomicBool,
+    /// Somebody was told that flow control is not heard.
+    told_of_flow_control: AtomicBool,
 }
 
 impl fmt::Debug for Stream {
@@ -142,6 +144,7 @@ impl Stream {
                 name: format!("{prefix}{bucket}"),
                 bucket: bucket.to_owned(),
                 no_direct: AtomicBool::new(false),
+                told_of_flow_control: AtomicBool::new(false),
             }),
         }
     }
@@ -152,6 +155,14 @@ impl Stream {
 
     pub(crate) fn bucket(&self) -> &str {
         &self.inner.bucket
+    }
+
+    /// Whether to say that flow control is not heard: once for all the readers of a handle and its clones.
+    pub(crate) fn warn_of_flow_control(&self) -> bool {
+        !self
+            .inner
+            .told_of_flow_control
+            .swap(true, Ordering::Relaxed)
     }
 
     /// A request of the JSON API.

@@ -10,4 +10,5 @@ mod persistence;
 mod provisioning;
 mod replies;
 mod shutdown;
+mod stores;
 mod streams;

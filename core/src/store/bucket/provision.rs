@@ -1,7 +1,8 @@
 //! Making, checking or changing a bucket when a service starts, by the rule of its [`Provision`].
 //!
 //! Several instances may start at once: whoever finds the name taken reads it again and compares, as if it had been
-//! there from the start.
+//! there from the start. What a cluster refuses or leaves unanswered because it is busy electing is asked again, for a
+//! while.
 
 use super::settings::Difference;
 use super::{BucketSpec, Provision};
@@ -9,7 +10,7 @@ use crate::wire::spec::StoreKind;
 use async_nats::client::RequestErrorKind as ClientRequestErrorKind;
 use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{KeyValueErrorKind, RequestErrorKind};
+use async_nats::jetstream::context::{KeyValueError, KeyValueErrorKind, RequestErrorKind};
 use async_nats::{HeaderMap, Request};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -21,11 +22,19 @@ const MIN_SERVER: (u64, u64, u64) = (2, 10, 23);
 /// How long a new replicated bucket may take to choose its leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
+/// How long a cluster that is short of something may take to get over it: it has just started, say, or is busy.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often it may leave a request without an answer. A stream that somebody else is making answers nothing before it
+/// has a leader, and a request that the user may not publish never.
+const UNANSWERED: u32 = 3;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const STREAM_NOT_FOUND: u64 = 10059;
 const STREAM_NAME_EXIST: u64 = 10058;
+const CLUSTER_NO_PEERS: u64 = 10005;
+/// The cluster has no leader, or the one that was asked is no more.
+const CLUSTER_NOT_AVAILABLE: [u64; 2] = [10008, 10009];
 const JETSTREAM_NOT_ENABLED: [u64; 2] = [10076, 10039];
 
 /// A bucket is not there, or not as it is wanted, and the service does not start.
@@ -175,28 +184,65 @@ pub(crate) async fn provision(
         spec,
         stream: spec.stream_name(kind),
     };
-    let (info, created) = match api.info().await? {
-        Some(info) => (info, false),
-        None if spec.provision == Provision::None => {
-            return Err(ProvisionError::Missing {
-                bucket: spec.name.to_owned(),
-                stream: api.stream,
-            });
+    let deadline = Instant::now() + PATIENCE;
+    let (mut unanswered, mut made) = (0, Made::Before);
+    loop {
+        let error = match api.provision(&mut made).await {
+            Ok(bound) => return Ok(bound),
+            Err(error) => error,
+        };
+        match passing(&error) {
+            Some(Passing::Unanswered) => unanswered += 1,
+            Some(Passing::Refused) => {}
+            None => return Err(error),
         }
-        None => api.create().await?,
-    };
-    if !created {
-        api.reconcile(&info["config"]).await?;
+        if unanswered >= UNANSWERED || Instant::now() >= deadline {
+            return Err(error);
+        }
+        tracing::debug!(bucket = spec.name, %error, "the bucket is asked for once more");
+        // What was left without an answer may have been done.
+        made = made.max(Made::Meanwhile);
+        tokio::time::sleep(LEADER_PAUSE).await;
     }
-    let clustered = info["cluster"].is_object();
-    if created && clustered {
-        api.wait_for_leader().await?;
+}
+
+/// Whose work a bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Made {
+    /// It was there.
+    Before,
+    /// Somebody's, while this start went on.
+    Meanwhile,
+    /// This start's.
+    Now,
+}
+
+/// What may be otherwise in a moment.
+enum Passing {
+    Unanswered,
+    Refused,
+}
+
+fn passing(error: &ProvisionError) -> Option<Passing> {
+    match error {
+        ProvisionError::TimedOut { .. } => Some(Passing::Unanswered),
+        ProvisionError::Refused {
+            code, description, ..
+        } => {
+            // "no suitable peers for placement, peer offline": a peer counts as that when its sign of life is late.
+            let offline = *code == CLUSTER_NO_PEERS && description.contains("offline");
+            // Taken and not found: it is about to be there, or to be gone.
+            let between = *code == STREAM_NAME_EXIST;
+            (offline || between || CLUSTER_NOT_AVAILABLE.contains(code)).then_some(Passing::Refused)
+        }
+        ProvisionError::Other { source, .. } => {
+            // The same bucket was just read.
+            let lost = source.downcast_ref::<KeyValueError>();
+            lost.filter(|error| error.kind() == KeyValueErrorKind::GetBucket)
+                .map(|_| Passing::Unanswered)
+        }
+        _ => None,
     }
-    let bound = api.bind(created, &info["config"]).await?;
-    if created && clustered && !bound.through_api {
-        api.wait_for_interest().await;
-    }
-    Ok(bound)
 }
 
 /// A bucket as one start sees it.
@@ -208,6 +254,36 @@ struct Api<'a> {
 }
 
 impl Api<'_> {
+    /// Everything once. It may be repeated: what was done is found again.
+    async fn provision(&self, made: &mut Made) -> Result<Provisioned, ProvisionError> {
+        let info = match self.info().await? {
+            Some(info) => info,
+            None if self.spec.provision == Provision::None => {
+                return Err(ProvisionError::Missing {
+                    bucket: self.spec.name.to_owned(),
+                    stream: self.stream.clone(),
+                });
+            }
+            None => {
+                let (info, created) = self.create().await?;
+                *made = if created { Made::Now } else { Made::Meanwhile };
+                info
+            }
+        };
+        if *made != Made::Now {
+            self.reconcile(&info["config"]).await?;
+        }
+        let new_in_cluster = *made != Made::Before && info["cluster"].is_object();
+        if new_in_cluster {
+            self.wait_for_leader().await?;
+        }
+        let bound = self.bind(*made == Made::Now, &info["config"]).await?;
+        if new_in_cluster && !bound.through_api {
+            self.wait_for_interest().await;
+        }
+        Ok(bound)
+    }
+
     /// The answer, or the code and the text of the server's error.
     async fn request(
         &self,

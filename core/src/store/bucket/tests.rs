@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::Storage;
 use async_nats::jetstream;
+use futures_util::StreamExt as _;
 use nats_service_testkit::{TestCluster, TestServer};
 
 async fn server() -> (TestServer, Context) {
@@ -290,6 +291,44 @@ async fn a_replicated_bucket_takes_writes_at_once() {
         let kv = js.get_key_value(name).await.unwrap();
         kv.put("a", "v".into()).await.unwrap();
     }
+}
+
+/// What a cluster does while it elects, in the order in which it is asked.
+#[tokio::test]
+async fn a_cluster_that_is_busy_is_asked_again() {
+    let (_server, js) = server().await;
+    let client = js.client();
+    let mut asked = client.subscribe("busy.>").await.unwrap();
+    let api = client.clone();
+    let cluster = async move {
+        let mut seen = Vec::new();
+        while let Ok(Some(message)) =
+            tokio::time::timeout(Duration::from_secs(1), asked.next()).await
+        {
+            let action = message.subject.strip_prefix("busy.").unwrap().to_owned();
+            let reply = message.reply.unwrap();
+            let real = format!("$JS.API.{action}");
+            seen.push(action);
+            let answer = match seen.len() {
+                1 => continue,
+                3 => r#"{"error":{"code":400,"err_code":10005,"description":"no suitable peers for placement, peer offline"}}"#.into(),
+                _ => api.request(real, message.payload).await.unwrap().payload,
+            };
+            // The bucket is made, and nobody hears of it.
+            if seen.len() != 5 {
+                api.publish(reply, answer).await.unwrap();
+            }
+        }
+        seen
+    };
+    let mut busy = jetstream::with_prefix(client, "busy");
+    busy.set_timeout(Duration::from_millis(300));
+    let spec = spec();
+    let (made, seen) = tokio::join!(provision(&busy, StoreKind::Kv, &spec), cluster);
+    assert!(!made.unwrap().created, "nobody can tell any more");
+    let (info, create) = ("STREAM.INFO.KV_b", "STREAM.CREATE.KV_b");
+    // What follows is the binding.
+    assert_eq!(seen[..6], [info, info, create, info, create, info]);
 }
 
 #[test]

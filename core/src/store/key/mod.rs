@@ -11,6 +11,7 @@ mod token;
 
 pub use keys::Keys;
 pub use rule::{KeyError, KeyRule, check_key};
+pub(crate) use template::everything;
 pub use template::{Capture, CaptureForm, KeySource, KeyTemplate, Segment};
 pub use token::{Any, KeyFilter, KeyToken};
 

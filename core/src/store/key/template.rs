@@ -163,3 +163,10 @@ impl KeyTemplate {
         rest.is_empty().then_some(values)
     }
 }
+
+/// The filter of every key of this form.
+pub(crate) fn everything(template: &KeyTemplate) -> String {
+    // Nothing is checked but the literals, which the macro has checked: as a filter, the source matches no key.
+    let filter = template.filter(&[]);
+    filter.unwrap_or_else(|_| template.source.to_owned())
+}

@@ -20,7 +20,7 @@ pub(crate) use entry::entry_headers;
 
 use super::consumer::{Deliveries, Options, OrderedConsumer, READ_HEARTBEAT, Start};
 use super::error::StoreError;
-use super::key::{KeyTemplate, check_key};
+use super::key::{KeyTemplate, check_key, everything};
 use super::stream::{Stream, check_bucket};
 use crate::wire::codec::Codec;
 use crate::wire::spec::StoreSpec;
@@ -32,6 +32,10 @@ use std::marker::PhantomData;
 ///
 /// It is a handle: cheap to clone, and nothing is sent before a value is read or written. Every value is written with
 /// its codec in the `Content-Type` header, and read by what that header says.
+///
+/// Bound by [`bind`](Self::bind) it is the whole bucket. A method's store has only the keys of that method's form in its
+/// [`keys`](Self::keys), [`entries`](Self::entries), [`watch`](Self::watch) and [`all`](Self::all); keys and prefixes that
+/// are given whole are of the bucket.
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -186,13 +190,14 @@ impl<T> KvStore<T> {
         Ok(KvSelection::new(self.clone(), format!("{prefix}.>")))
     }
 
-    /// All keys of the bucket.
+    /// All keys of the store: the bucket's, or for a method's store those of its form.
     #[must_use]
     pub fn all(&self) -> KvSelection<T> {
-        KvSelection::new(self.clone(), ">".to_owned())
+        let filter = self.template.map(everything);
+        KvSelection::new(self.clone(), filter.unwrap_or_else(|| ">".to_owned()))
     }
 
-    /// The keys that have a value, in the order of their last writes.
+    /// The keys of [`all`](Self::all) that have a value, in the order of their last writes.
     ///
     /// They are streamed: a bucket of any size can be listed.
     ///
@@ -202,7 +207,7 @@ impl<T> KvStore<T> {
         self.all().keys().await
     }
 
-    /// The latest values, in the order of their last writes. One that cannot be decoded is an error item, and the others
+    /// The latest values of [`all`](Self::all) keys, in the order of their last writes. One that cannot be decoded is an error item, and the others
     /// go on.
     ///
     /// # Errors
@@ -211,7 +216,7 @@ impl<T> KvStore<T> {
         self.all().entries().await
     }
 
-    /// Watches all keys: await it, after setting what it is to bring.
+    /// Watches [`all`](Self::all) keys: await it, after setting what it is to bring.
     pub fn watch(&self) -> WatchBuilder<T> {
         self.all().watch()
     }
@@ -240,7 +245,7 @@ impl<T> KvStore<T> {
         WatchBuilder::new(self.clone(), Ok(checked))
     }
 
-    /// How the bucket stands now: asked from the server each time.
+    /// How the whole bucket stands now: asked from the server each time.
     ///
     /// # Errors
     /// When the bucket is not there, or the server does not answer.

@@ -16,7 +16,7 @@ pub use reader::ObjectReader;
 pub use selection::{ObjectEvent, ObjectList, ObjectSelection, ObjectWatch};
 
 use super::error::StoreError;
-use super::key::KeyTemplate;
+use super::key::{KeyTemplate, everything};
 use super::stream::{Stream, check_bucket};
 use crate::wire::codec::Codec;
 use crate::wire::spec::StoreSpec;
@@ -30,6 +30,9 @@ use tokio::io::AsyncRead;
 /// A typed object store: like a [`KvStore`](crate::KvStore), for values of any size.
 ///
 /// It is a handle: cheap to clone, and nothing is sent before an object is read or written.
+///
+/// Bound by [`bind`](Self::bind) it is the whole bucket. A method's store has only the names of that method's form in its
+/// [`list`](Self::list) and [`watch`](Self::watch); a name that is given whole is of the bucket.
 ///
 /// ```
 /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -149,23 +152,29 @@ impl<T> ObjectStore<T> {
         Ok(ObjectKey::new(self.clone(), name))
     }
 
-    /// What the bucket holds, deleted objects left out, in the order of their last writes; streamed.
+    /// What the bucket holds, or for a method's store what it holds of its form; deleted objects left out, in the order of
+    /// their last writes; streamed.
     ///
     /// # Errors
     /// When the bucket cannot be read.
     pub async fn list(&self) -> Result<ObjectList, StoreError> {
-        ObjectSelection::new(self.clone(), None).list().await
+        self.all().list().await
     }
 
-    /// What the bucket holds, and then what changes in it.
+    /// What the bucket holds, or for a method's store what it holds of its form, and then what changes in it.
     ///
     /// # Errors
     /// When the bucket cannot be read.
     pub async fn watch(&self) -> Result<ObjectWatch, StoreError> {
-        ObjectSelection::new(self.clone(), None).watch().await
+        self.all().watch().await
     }
 
-    /// How the bucket stands now: asked from the server each time.
+    fn all(&self) -> ObjectSelection<T> {
+        let filter = self.template.map(everything);
+        ObjectSelection::new(self.clone(), filter)
+    }
+
+    /// How the whole bucket stands now: asked from the server each time.
     ///
     /// # Errors
     /// When the bucket is not there, or the server does not answer.
