@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// The search for the saturating load: where it begins, how it goes on, and what counts as keeping up.
-const FIRST_RATE: f64 = 10_000.0;
-const STEP: f64 = 1.15;
+const FIRST_RATE: f64 = 20_000.0;
+const STEP: f64 = 1.25;
 const KEPT_UP: f64 = 0.98;
 /// Half of the answers take longer, or the last write comes later: then work piles up.
 const BACKLOG: Duration = Duration::from_millis(20);
