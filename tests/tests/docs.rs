@@ -3,9 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// It is written with the measurements.
-const COMING: &str = "PERFORMANCE.md";
-
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().expect("the workspace").to_owned()
@@ -95,7 +92,7 @@ fn the_links_between_the_documents_lead_somewhere() {
         let folder = path.parent().expect("a folder");
         for link in text.split("](").skip(1) {
             let link = link.split(')').next().unwrap_or_default();
-            if link.contains("://") || link.ends_with(COMING) {
+            if link.contains("://") {
                 continue;
             }
             let (file, section) = link.split_once('#').unwrap_or((link, ""));
