@@ -103,7 +103,7 @@ async fn request(core: &ClientCore, spec: &MethodSpec, body: Bytes) -> Result<Me
     if size > max {
         return Err(CallError::TooLarge { subject, size, max });
     }
-    let mut pending = core.mux.expect().await.map_err(connection)?;
+    let mut pending = core.mux.register().await.map_err(connection)?;
     let reply = Subject::from(std::mem::take(&mut pending.subject));
     let sent = match spec.codec {
         Codec::Json => client.publish_with_reply(subject, reply, body).await,

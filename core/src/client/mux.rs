@@ -58,7 +58,7 @@ impl Mux {
     }
 
     /// A new entry in the table, with its reply subject.
-    pub(crate) async fn expect(&self) -> Result<Pending, async_nats::SubscribeError> {
+    pub(crate) async fn register(&self) -> Result<Pending, async_nats::SubscribeError> {
         self.reader.get_or_try_init(|| self.start()).await?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
