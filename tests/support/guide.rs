@@ -1,4 +1,4 @@
-//! What the blocks of `docs/guide.md` share: the contract of its first section, and a service of it that runs.
+//! What the blocks of `docs/guide/` share: the contract of its first section, and a service of it that runs.
 
 use async_nats::jetstream::Context;
 use nats_service::{Server, ServiceError, message, nats_service};

@@ -106,7 +106,15 @@ pub async fn soon<F: IntoFuture>(what: &str, future: F) -> F::Output {
     came.await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
-/// Every block of the guide is a test.
+/// Every block of every page of the guide is a test.
 #[cfg(doctest)]
-#[doc = include_str!("../../docs/guide.md")]
-struct Guide;
+mod pages {
+    macro_rules! pages {
+        ($($page:ident)*) => { $(
+            #[doc = include_str!(concat!("../../docs/guide/", stringify!($page), ".md"))]
+            mod $page {}
+        )* };
+    }
+
+    pages! { client errors keys persistence redis running service stores testing }
+}

@@ -12,18 +12,23 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All Rust sources under a folder.
-fn sources(folder: &Path) -> Vec<PathBuf> {
+/// All files of a kind under a folder.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|found| found == extension) {
             found.push(path);
         }
     }
     found
+}
+
+/// All Rust sources under a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    files(folder, "rs")
 }
 
 /// What stands between backquotes.
@@ -83,11 +88,8 @@ fn every_file_and_every_test_that_the_architecture_names_is_there() {
 #[test]
 fn the_links_between_the_documents_lead_somewhere() {
     let root = root();
-    let docs = root.join("docs");
-    let documents = std::fs::read_dir(&docs).expect("the documents");
-    let documents = documents.map(|entry| entry.expect("an entry").path());
-    let markdown = documents.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
-    for path in markdown.chain([root.join("README.md")]) {
+    let documents = files(&root.join("docs"), "md");
+    for path in documents.into_iter().chain([root.join("README.md")]) {
         let text = read(&path);
         let folder = path.parent().expect("a folder");
         for link in text.split("](").skip(1) {
@@ -121,5 +123,23 @@ fn the_links_between_the_documents_lead_somewhere() {
                 path.display()
             );
         }
+    }
+}
+
+#[test]
+fn every_page_of_the_guide_is_in_its_index_and_is_tested() {
+    let folder = root().join("docs/guide");
+    let index = read(&folder.join("README.md"));
+    let tested = read(&root().join("tests/support/lib.rs"));
+    let (_, tested) = tested.split_once("pages! {").expect("the list of pages");
+    let (tested, _) = tested.split_once('}').expect("its end");
+    for page in files(&folder, "md") {
+        let stem = page.file_stem().and_then(|stem| stem.to_str());
+        let stem = stem.expect("a name");
+        if stem == "README" {
+            continue;
+        }
+        assert!(index.contains(&format!("]({stem}.md)")), "{stem}");
+        assert!(tested.split_whitespace().any(|word| word == stem), "{stem}");
     }
 }
