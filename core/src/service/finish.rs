@@ -42,30 +42,34 @@ pub(crate) struct Context {
     pub(crate) patience: Duration,
 }
 
-/// A successful call's answer, as bytes.
+/// A successful call's answer, before it is replied and stored.
 pub(crate) struct Answer {
-    body: Bytes,
+    content: Content,
     codec: Codec,
-    /// `None` when the method has no stores, and the answer is no stream.
+    /// `None` when the method has no stores.
     kept: Option<Box<ToKeep>>,
+}
+
+/// What a handler's answer is made of.
+pub(crate) enum Content {
+    Bytes(Bytes),
+    /// Still to be produced, while it is stored.
+    Stream(ByteStream),
 }
 
 impl Answer {
     pub(crate) fn new(
-        body: Bytes,
+        content: Content,
         codec: Codec,
         keys: Option<Vec<String>>,
         room: Vec<Permit>,
-        reference: Option<Reference>,
     ) -> Self {
-        let kept = keys.map(|keys| {
-            Box::new(ToKeep {
-                keys,
-                room,
-                reference,
-            })
-        });
-        Self { body, codec, kept }
+        let kept = keys.map(|keys| Box::new(ToKeep { keys, room }));
+        Self {
+            content,
+            codec,
+            kept,
+        }
     }
 }
 
@@ -79,12 +83,10 @@ struct ToKeep {
     keys: Vec<String>,
     /// For each of those that writes.
     room: Vec<Permit>,
-    /// Where the answer is already, when it was stored as it was produced.
-    reference: Option<Reference>,
 }
 
 /// An object that holds an answer.
-pub(crate) struct Reference {
+struct Reference {
     /// `<bucket>/<name>`
     object: String,
     digest: String,
@@ -133,28 +135,6 @@ struct Kept<'s> {
 }
 
 impl Context {
-    /// Waits for room in the writers of this method's buckets, before the handler runs: an answer that could not be kept
-    /// must not be promised.
-    pub(crate) async fn reserve(&self) -> Result<Vec<Permit>, Error> {
-        let mut room = Vec::with_capacity(self.stores.len());
-        for writer in self.stores.iter().filter_map(|store| store.writer.as_ref()) {
-            room.push(match writer.try_reserve() {
-                Ok(permit) => permit,
-                Err(_) => Box::pin(self.wait_for_room(writer)).await?,
-            });
-        }
-        Ok(room)
-    }
-
-    async fn wait_for_room(&self, writer: &Writer) -> Result<Permit, Error> {
-        let full = match writer.reserve(self.patience).await {
-            Ok(permit) => return Ok(permit),
-            Err(full) => full,
-        };
-        let text = format!("{}: {full}; try again later", self.spec.subject);
-        Err(Error::resource_exhausted(text))
-    }
-
     /// Replies and stores, in the order that each store asks for.
     pub(crate) async fn finish(
         &self,
@@ -165,7 +145,7 @@ impl Context {
         match outcome {
             // The usual case, and the one that has to be cheap: a plain reply, and nothing to keep.
             Ok(Ok(Answer {
-                body,
+                content: Content::Bytes(body),
                 codec: Codec::Json,
                 kept: None,
             })) if self.fits(&body, Codec::Json, false) => {
@@ -218,12 +198,19 @@ impl Context {
         received: Instant,
         answer: Answer,
     ) -> Result<Kept<'_>, Error> {
-        let Answer { body, codec, kept } = answer;
-        let ToKeep {
-            keys,
-            room,
-            reference,
-        } = kept.map(|kept| *kept).unwrap_or_default();
+        let Answer {
+            content,
+            codec,
+            kept,
+        } = answer;
+        let ToKeep { keys, room } = kept.map(|kept| *kept).unwrap_or_default();
+        let (body, reference) = match content {
+            Content::Bytes(body) => (body, None),
+            Content::Stream(stream) => {
+                let stored = self.store_stream(stream, &keys).await?;
+                (Bytes::new(), Some(stored))
+            }
+        };
         let stored = reference.is_some();
         let stores = self.stores.iter().zip(keys);
         let stores =
@@ -301,11 +288,7 @@ impl Context {
     }
 
     /// Stores an answer as it is produced.
-    pub(crate) async fn store_stream(
-        &self,
-        stream: ByteStream,
-        keys: &[String],
-    ) -> Result<Reference, Error> {
+    async fn store_stream(&self, stream: ByteStream, keys: &[String]) -> Result<Reference, Error> {
         let mut stores = self.stores.iter().zip(keys);
         let object = stores.find(|(store, _)| is_object_put(store.spec));
         // `Server::start` has seen to both; a message that says so is still better than a panic.

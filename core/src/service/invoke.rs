@@ -1,18 +1,15 @@
 //! One request from its bytes to its answer's bytes: decode, make the keys, call, encode.
 //!
-//! This is the only generic part of the service side; what it leaves out (replying, storing, counting) is the same for
-//! every method and stands in `finish` and `endpoint`.
+//! This is the only generic part of the service side; what it leaves out (admitting, replying, storing, counting) is the
+//! same for every method and stands in `admit`, `finish` and `endpoint`.
 
-use super::finish::{Answer, Context, Outcome, Verdict};
-use crate::__private::{Handle, Method};
-use crate::store::Keys;
-use crate::wire::codec::{Codec, CodecError};
-use crate::wire::error::{Code, Error, ServiceError as _};
-use crate::wire::header;
+use super::admit::{Admitted, internal};
+use super::finish::{Content, Context, Outcome, Verdict};
+use crate::__private::Handle;
+use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
 use async_nats::Message;
-use bytes::Bytes;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
@@ -84,77 +81,56 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
     }
 
     fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving) {
+        // One future and two plain functions, since this is compiled once a method: a future costs the compiler more.
         slot.set(async move {
-            let answer = answer::<S, M>(&self.service, &self.context, &message).await;
-            self.context.finish(message.reply, received, answer).await
+            let outcome = match open::<S, M>(&self.context, &message) {
+                Ok((request, mut call)) => match self.context.reserve(&mut call).await {
+                    Ok(()) => close::<S, M>(M::call(&self.service, request).await, call),
+                    Err(refusal) => Err(refusal),
+                },
+                Err(refusal) => Err(refusal),
+            };
+            self.context.finish(message.reply, received, outcome).await
         });
     }
 }
 
-async fn answer<S, M: Handle<S>>(service: &S, context: &Context, message: &Message) -> Outcome {
-    let spec = <M as Method>::SPEC;
-    let codec = request_codec(spec, message)?;
-    let request: M::Request<'_> = codec
-        .decode(codec.body_or_unit(&message.payload))
-        .map_err(|error| undecodable(spec, &error))?;
-    let mut keys = None;
-    if !spec.stores.is_empty() {
-        let keys = keys.insert(Keys::new(spec.stores.iter().map(|store| store.key)));
+/// What comes before the handler.
+fn open<'m, S, M: Handle<S>>(
+    context: &Context,
+    message: &'m Message,
+) -> Result<(M::Request<'m>, Admitted), Error> {
+    let mut call = context.admit(message)?;
+    let body = call.codec.body_or_unit(&message.payload);
+    let request = match call.codec.decode(body) {
+        Ok(request) => request,
+        Err(error) => return Err(context.undecodable(&error)),
+    };
+    if let Some(keys) = &mut call.keys {
         M::request_keys(&request, keys)?;
         keys.request_done();
     }
-    let room = match context.stores.is_empty() {
-        true => Vec::new(),
-        false => context.reserve().await?,
-    };
-    let value = match M::call(service, request).await {
+    Ok((request, call))
+}
+
+/// What comes after it.
+fn close<S, M: Handle<S>>(returned: Result<M::Answer, M::Error>, mut call: Admitted) -> Outcome {
+    let value = match returned {
         Ok(value) => value,
         Err(error) => return Ok(Err(error.to_wire())),
     };
-    if let Some(keys) = &mut keys {
+    if let Some(keys) = &mut call.keys
+        && let Err(error) = M::response_keys(&value, keys)
+    {
         // The caller did nothing wrong here: the service made an id that cannot be stored.
-        M::response_keys(&value, keys).map_err(internal)?;
+        return Err(internal(&error));
     }
-    let keys = keys.map(Keys::finish);
-    let (body, reference) = match ByteStream::of_answer(value) {
-        Ok(stream) => {
-            let keys = keys.as_deref().unwrap_or_default();
-            let stored = Box::pin(context.store_stream(stream, keys)).await?;
-            (Bytes::new(), Some(stored))
-        }
-        Err(value) => (codec.encode(&value).map_err(internal)?, None),
+    let content = match ByteStream::of_answer(value) {
+        Ok(stream) => Content::Stream(stream),
+        Err(value) => match call.codec.encode(&value) {
+            Ok(body) => Content::Bytes(body),
+            Err(error) => return Err(internal(&error)),
+        },
     };
-    Ok(Ok(Answer::new(body, codec, keys, room, reference)))
-}
-
-// Not closures in the function above: that one is compiled once a method, and these once.
-
-fn undecodable(spec: &MethodSpec, error: &CodecError) -> Error {
-    Error::invalid_argument(format!("{}: {error}", spec.subject))
-}
-
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::internal(error.to_string())
-}
-
-/// What the body is written in: what its header says, or else what the service speaks.
-fn request_codec(spec: &MethodSpec, message: &Message) -> Result<Codec, Error> {
-    let Some(said) = message
-        .headers
-        .as_ref()
-        .and_then(|headers| headers.get(header::CONTENT_TYPE))
-    else {
-        return Ok(spec.codec);
-    };
-    Codec::from_content_type(said.as_str()).ok_or_else(|| {
-        Error::new(
-            Code::InvalidArgument,
-            format!(
-                "{}: a body of type `{}` is not understood; send `{}`",
-                spec.subject,
-                said.as_str(),
-                spec.codec.content_type()
-            ),
-        )
-    })
+    Ok(Ok(call.answer(content)))
 }

@@ -1,11 +1,12 @@
 //! The RPC runtime: description, dispatch, discovery, limits, drain.
 //!
-//! A request's way: `endpoint` takes it from the subscription and polls it once in place; `invoke` decodes it, calls the
-//! handler and encodes the answer; `finish` replies and hands the answer to the stores. What answers `$SRV` is
-//! `discovery`, what stops it all is `running`.
+//! A request's way: `endpoint` takes it from the subscription and polls it once in place; `admit` sees what it is written in
+//! and holds room for its answer; `invoke` decodes it, calls the handler and encodes the answer; `finish` replies and hands
+//! the answer to the stores. What answers `$SRV` is `discovery`, what stops it all is `running`.
 //!
 //! It meets the engine in `finish` only: "here are the bytes of a reply, and where they belong".
 
+mod admit;
 mod discovery;
 mod drain;
 mod endpoint;
