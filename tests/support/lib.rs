@@ -1,6 +1,7 @@
 //! What the real-server tests share.
 
 pub mod desk;
+pub mod foreign;
 pub mod guide;
 
 use async_nats::jetstream;

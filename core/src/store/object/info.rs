@@ -183,10 +183,22 @@ impl Meta {
     }
 }
 
+/// The name that a metadata subject is for.
+fn name_in(subject: &str) -> Option<String> {
+    let (_, encoded) = subject.rsplit_once('.')?;
+    String::from_utf8(URL_SAFE.decode(encoded).ok()?).ok()
+}
+
 /// The metadata in a message of the bucket.
+///
+/// The name is that of the subject: it is where the object is found and what permissions are about, whatever its writer says
+/// in the body. The body's is the last resort, for clients that write no UTF-8 into subjects.
 pub(super) fn parse(stored: &Stored) -> Result<ObjectInfo, StoreError> {
     match serde_json::from_slice::<Meta>(&stored.payload) {
-        Ok(meta) => Ok(meta.into_info(stored.sequence, stored.created)),
+        Ok(mut meta) => {
+            meta.name = name_in(&stored.subject).unwrap_or(meta.name);
+            Ok(meta.into_info(stored.sequence, stored.created))
+        }
         Err(error) => Err(StoreError::Digest {
             name: stored.subject.clone(),
             reason: format!("its metadata cannot be read: {error}"),

@@ -1,0 +1,155 @@
+"""The official Python client, at the command of a test: a line of JSON in, a line of JSON out.
+
+A request is {"op": .., ..arguments}; the answer is {"ok": ..} or {"error": ..}. Bytes travel as base64. Answers have the
+same form as those of `peer.cjs`, so that one test serves for both. A further case is a further function in OPERATIONS.
+"""
+
+import asyncio
+import base64
+import json
+import sys
+
+import nats
+from nats.js import api, errors
+
+
+def encode(data):
+    return base64.b64encode(data or b"").decode()
+
+
+def decode(text):
+    return base64.b64decode(text)
+
+
+class Peer:
+    def __init__(self, connection):
+        self.nats = connection
+        self.js = connection.jetstream(timeout=10)
+
+    async def request(self, subject, data="", headers=None):
+        reply = await self.nats.request(subject, decode(data), timeout=10, headers=headers)
+        return {"data": encode(reply.data), "headers": dict(reply.headers or {})}
+
+    # Key-value buckets.
+
+    async def kv_make(self, bucket, history=1, marker_ttl=None):
+        config = api.KeyValueConfig(bucket=bucket, history=history, limit_marker_ttl=marker_ttl)
+        await self.js.create_key_value(config)
+
+    async def kv_get(self, bucket, key):
+        try:
+            entry = await (await self.js.key_value(bucket)).get(key)
+        except errors.KeyNotFoundError:
+            return None
+        return {"value": encode(entry.value), "revision": entry.revision}
+
+    async def kv_put(self, bucket, key, value):
+        return await (await self.js.key_value(bucket)).put(key, decode(value))
+
+    async def kv_create(self, bucket, key, value, ttl=None):
+        return await (await self.js.key_value(bucket)).create(key, decode(value), msg_ttl=ttl)
+
+    async def kv_update(self, bucket, key, value, revision):
+        return await (await self.js.key_value(bucket)).update(key, decode(value), last=revision)
+
+    async def kv_delete(self, bucket, key):
+        await (await self.js.key_value(bucket)).delete(key)
+
+    async def kv_purge(self, bucket, key, ttl=None):
+        await (await self.js.key_value(bucket)).purge(key, msg_ttl=ttl)
+
+    async def kv_history(self, bucket, key):
+        try:
+            entries = await (await self.js.key_value(bucket)).history(key)
+        except errors.NoKeysError:
+            return []
+        return [
+            {"value": encode(entry.value), "revision": entry.revision, "operation": entry.operation or "PUT"}
+            for entry in entries
+        ]
+
+    async def kv_keys(self, bucket):
+        try:
+            return await (await self.js.key_value(bucket)).keys()
+        except errors.NoKeysError:
+            return []
+
+    # Object stores.
+
+    @staticmethod
+    def info(info):
+        link = info.options.link if info.options else None
+        return {
+            "name": info.name,
+            "bucket": info.bucket,
+            "size": info.size or 0,
+            "chunks": info.chunks or 0,
+            "digest": info.digest or "",
+            "deleted": bool(info.deleted),
+            "description": info.description or "",
+            "headers": info.headers or {},
+            "link": link and {"bucket": link.bucket, "name": link.name},
+        }
+
+    async def obj_make(self, bucket):
+        await self.js.create_object_store(bucket)
+
+    async def obj_put(self, bucket, name, data, description=None, headers=None):
+        meta = api.ObjectMeta(description=description, headers=headers)
+        store = await self.js.object_store(bucket)
+        return self.info(await store.put(name, decode(data), meta))
+
+    async def obj_get(self, bucket, name):
+        try:
+            got = await (await self.js.object_store(bucket)).get(name)
+        except errors.ObjectNotFoundError:
+            return None
+        return {"data": encode(got.data), "info": self.info(got.info)}
+
+    async def obj_info(self, bucket, name):
+        try:
+            return self.info(await (await self.js.object_store(bucket)).get_info(name))
+        except errors.ObjectNotFoundError:
+            return None
+
+    async def obj_list(self, bucket):
+        try:
+            infos = await (await self.js.object_store(bucket)).list(ignore_deletes=True)
+        except errors.NotFoundError:
+            return []
+        return [self.info(info) for info in infos]
+
+    async def obj_describe(self, bucket, name, description):
+        store = await self.js.object_store(bucket)
+        now = await store.get_info(name)
+        meta = api.ObjectMeta(name=name, description=description, headers=now.headers)
+        await store.update_meta(name, meta)
+
+    async def obj_delete(self, bucket, name):
+        await (await self.js.object_store(bucket)).delete(name)
+
+    async def obj_seal(self, bucket):
+        await (await self.js.object_store(bucket)).seal()
+
+
+OPERATIONS = {name: operation for name, operation in vars(Peer).items() if asyncio.iscoroutinefunction(operation)}
+
+
+async def main():
+    async def failed(_):
+        pass
+
+    peer = Peer(await nats.connect(sys.argv[1], error_cb=failed))
+    print(json.dumps({"ok": "ready"}), flush=True)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        request = json.loads(line)
+        operation = OPERATIONS[request.pop("op")]
+        try:
+            answer = {"ok": await operation(peer, **request)}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+asyncio.run(main())
