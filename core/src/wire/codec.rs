@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 /// The encoding of a body or of a stored value.
@@ -46,7 +46,7 @@ pub struct CodecError {
 }
 
 impl CodecError {
-    fn new(format: &'static str, encoding: bool, message: impl fmt::Display) -> Self {
+    fn new(format: &'static str, encoding: bool, message: &dyn fmt::Display) -> Self {
         Self {
             format,
             encoding,
@@ -77,29 +77,45 @@ const CHUNK: usize = 16 * 1024;
 const MAX_DEPTH: usize = 64;
 
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = RefCell::default();
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static CHUNKS: RefCell<BytesMut> = RefCell::default();
 }
 
 /// Encoders write many small pieces, which a `Vec` takes faster than anything else; what they have written is then copied in
 /// one go into a chunk that many bodies share.
-#[derive(Default)]
-struct Buffers {
-    scratch: Vec<u8>,
-    chunk: BytesMut,
+///
+/// The memory is this thread's, and taken for as long as a value is written: a `Serialize` that itself encodes finds none,
+/// and gets some of its own. Nothing here is generic, since encoding is compiled once for every type.
+struct Scratch(Vec<u8>);
+
+impl Scratch {
+    fn take() -> Self {
+        Self(SCRATCH.take())
+    }
+
+    fn into_bytes(mut self) -> Bytes {
+        if self.0.len() > CHUNK {
+            // A large body keeps its memory to itself, and hands none of it on to the small ones after it.
+            return std::mem::take(&mut self.0).into();
+        }
+        CHUNKS.with_borrow_mut(|chunk| {
+            if chunk.capacity() < self.0.len() {
+                chunk.reserve(CHUNK);
+            }
+            chunk.extend_from_slice(&self.0);
+            chunk.split().freeze()
+        })
+    }
 }
 
-impl Buffers {
-    fn take(&mut self) -> Bytes {
-        if self.scratch.len() > CHUNK {
-            // A large body keeps its memory to itself, and hands none of it on to the small ones after it.
-            return std::mem::take(&mut self.scratch).into();
+impl Drop for Scratch {
+    /// Hands the memory back, without what a failed or panicking encoder has left in it.
+    fn drop(&mut self) {
+        let mut memory = std::mem::take(&mut self.0);
+        if memory.capacity() <= CHUNK {
+            memory.clear();
+            SCRATCH.set(memory);
         }
-        if self.chunk.capacity() < self.scratch.len() {
-            self.chunk.reserve(CHUNK);
-        }
-        self.chunk.extend_from_slice(&self.scratch);
-        self.scratch.clear();
-        self.chunk.split().freeze()
     }
 }
 
@@ -109,28 +125,18 @@ impl Codec {
     /// # Errors
     /// When the type's own `Serialize` fails (a map whose keys are no strings, in JSON).
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
-        // A `Serialize` that itself encodes finds the buffers taken, and gets some of its own.
-        BUFFERS.with(|shared| match shared.try_borrow_mut() {
-            Ok(mut buffers) => self.encode_with(value, &mut buffers),
-            Err(_) => self.encode_with(value, &mut Buffers::default()),
-        })
-    }
-
-    fn encode_with<T: Serialize + ?Sized>(
-        self,
-        value: &T,
-        buffers: &mut Buffers,
-    ) -> Result<Bytes, CodecError> {
-        // What a failed or panicking encoder has left.
-        buffers.scratch.clear();
+        let mut scratch = Scratch::take();
         match self {
-            Codec::Json => serde_json::to_writer(&mut buffers.scratch, value)
-                .map_err(|error| CodecError::new("JSON", true, error))?,
+            Codec::Json => match serde_json::to_writer(&mut scratch.0, value) {
+                Ok(()) => Ok(scratch.into_bytes()),
+                Err(error) => Err(CodecError::new("JSON", true, &error)),
+            },
             #[cfg(feature = "msgpack")]
-            Codec::MessagePack => rmp_serde::encode::write_named(&mut buffers.scratch, value)
-                .map_err(|error| CodecError::new("MessagePack", true, error))?,
+            Codec::MessagePack => match rmp_serde::encode::write_named(&mut scratch.0, value) {
+                Ok(()) => Ok(scratch.into_bytes()),
+                Err(error) => Err(CodecError::new("MessagePack", true, &error)),
+            },
         }
-        Ok(buffers.take())
     }
 
     /// Decodes a value, which may borrow from `bytes`.
@@ -141,14 +147,14 @@ impl Codec {
         match self {
             // serde_json limits the depth to 128 and refuses what trails.
             Codec::Json => {
-                serde_json::from_slice(bytes).map_err(|e| CodecError::new("JSON", false, e))
+                serde_json::from_slice(bytes).map_err(|e| CodecError::new("JSON", false, &e))
             }
             #[cfg(feature = "msgpack")]
             Codec::MessagePack => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
                 deserializer.set_max_depth(MAX_DEPTH);
                 let value = T::deserialize(&mut deserializer)
-                    .map_err(|e| CodecError::new("MessagePack", false, e))?;
+                    .map_err(|e| CodecError::new("MessagePack", false, &e))?;
                 // There is no way to ask how much was read; only "no further marker" means that all of it was.
                 match serde::de::IgnoredAny::deserialize(&mut deserializer) {
                     Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => {}
@@ -156,7 +162,7 @@ impl Codec {
                         return Err(CodecError::new(
                             "MessagePack",
                             false,
-                            "something follows the value",
+                            &"something follows the value",
                         ));
                     }
                 }
@@ -253,7 +259,7 @@ mod tests {
             (&first[..], large.len(), &last[..]),
             (&b"\"a\""[..], 10 * CHUNK + 2, &b"\"b\""[..])
         );
-        BUFFERS.with(|buffers| assert!(buffers.borrow().scratch.capacity() <= CHUNK));
+        assert!(Scratch::take().0.capacity() <= CHUNK);
     }
 
     #[test]
