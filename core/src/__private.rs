@@ -1,6 +1,6 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
-pub use crate::client::{Call, CallError, ClientCore};
+pub use crate::client::{Call, CallError, ClientCore, Retry};
 pub use crate::service::{Mount, Server};
 pub use crate::store::{
     BucketSpec, Capture, CaptureForm, KeyError, KeyFilter, KeySource, KeyTemplate, KeyToken, Keys,

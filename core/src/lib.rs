@@ -53,7 +53,7 @@
 //! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`Provision`], [`Storage`] |
 //! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
-//! | calling | a generated client, [`Call`], [`Reply`], [`CallError`] |
+//! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`CallError`] |
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
 //! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
@@ -79,7 +79,7 @@ mod wire;
 pub use async_nats;
 pub use serde;
 
-pub use client::{Call, CallError, Reply};
+pub use client::{Call, CallError, Reply, Retry};
 pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
     Any, BucketConflict, Change, Difference, DrainReport, Entries, Entry, FailedWrite, FailureHook,

@@ -70,6 +70,7 @@ pub(crate) struct Method {
     pub(crate) description: String,
     pub(crate) queue_group: Option<String>,
     pub(crate) timeout: Duration,
+    pub(crate) idempotent: bool,
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) args: Vec<Arg>,
     pub(crate) output: Output,
@@ -187,7 +188,14 @@ pub(crate) struct SameAnswer {
 }
 
 /// Names of the generated client and stores, or methods that every type has and that one of ours would hide.
-pub(crate) const RESERVED: &[&str] = &["new", "with_jetstream", "with_timeout", "stores", "clone"];
+pub(crate) const RESERVED: &[&str] = &[
+    "new",
+    "with_jetstream",
+    "with_timeout",
+    "with_retry",
+    "stores",
+    "clone",
+];
 
 impl Service {
     /// The methods, and after an error only those whose generated names are free.

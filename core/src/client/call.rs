@@ -3,6 +3,7 @@
 use super::ClientCore;
 use super::error::CallError;
 use super::exchange::{Content, Exchange, Failure, Received};
+use super::retry::Retry;
 use crate::wire::codec::CodecError;
 use crate::wire::error::ServiceError;
 use crate::wire::header;
@@ -32,6 +33,9 @@ pub struct Call<T, E> {
     spec: &'static MethodSpec,
     body: Result<Bytes, CodecError>,
     timeout: Duration,
+    idempotent: bool,
+    /// Instead of the client's.
+    retry: Option<Box<Retry>>,
     answer: PhantomData<fn() -> (T, E)>,
 }
 
@@ -54,6 +58,8 @@ pub struct Reply<T> {
     pub revision: Option<u64>,
     /// The reply's headers.
     pub headers: HeaderMap,
+    /// How often the request was sent: more than once only where it may happen twice, see [`Retry`].
+    pub attempts: u32,
 }
 
 impl<T, E> Call<T, E> {
@@ -67,13 +73,27 @@ impl<T, E> Call<T, E> {
             spec,
             body,
             timeout: core.timeout.unwrap_or(spec.timeout),
+            idempotent: spec.idempotent,
+            retry: None,
             answer: PhantomData,
         }
     }
 
-    /// How long this call waits for its answer.
+    /// How long this call waits for its answer, with all its repeats.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// When this call is repeated, instead of what the client has. See [`Retry`]; it is about calls that may happen twice.
+    pub fn retry(mut self, policy: Retry) -> Self {
+        self.retry = Some(Box::new(policy));
+        self
+    }
+
+    /// This call may happen twice, though its method does not say so of all of them.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
         self
     }
 }
@@ -88,7 +108,12 @@ impl<T: DeserializeOwned + 'static, E: ServiceError> Call<T, E> {
     }
 
     fn exchange(self) -> Exchange {
+        let policy = match self.retry {
+            Some(policy) => *policy,
+            None => self.core.retrying.policy,
+        };
         Exchange {
+            retry: (self.idempotent && policy.repeats()).then_some(policy),
             core: self.core,
             spec: self.spec,
             body: self.body,
@@ -108,6 +133,7 @@ where
         codec,
         headers,
         content,
+        attempts,
     } = received.map_err(CallError::of_reply)?;
     let value = match content {
         Content::Bytes(body) => codec
@@ -126,6 +152,7 @@ where
         value,
         revision,
         headers,
+        attempts,
     })
 }
 

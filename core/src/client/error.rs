@@ -73,9 +73,32 @@ pub enum CallError<E = Infallible> {
     /// The answer was stored as an object because of its size, and could not be fetched from there.
     #[error("the answer could not be fetched from its object: {0}")]
     Object(#[source] StoreError),
+    /// The call was sent several times, and the last attempt failed as well: with whatever `last` is, which is none of the
+    /// service's own errors.
+    #[error("gave up after {attempts} attempts: {last}")]
+    GaveUp {
+        /// How often it was sent.
+        attempts: u32,
+        /// What the last attempt brought.
+        #[source]
+        last: Box<CallError>,
+    },
     /// The connection does not work, or was closed.
     #[error("the connection failed: {0}")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl CallError<Error> {
+    /// The failure of an attempt of this number.
+    pub(super) fn after(self, attempts: u32) -> Self {
+        match attempts {
+            0 | 1 => self,
+            _ => CallError::GaveUp {
+                attempts,
+                last: Box::new(CallError::of_reply(self)),
+            },
+        }
+    }
 }
 
 impl<E: crate::ServiceError> CallError<E> {
@@ -95,6 +118,20 @@ impl<E: crate::ServiceError> CallError<E> {
             CallError::Encode(error) => CallError::Encode(error),
             CallError::Decode(error) => CallError::Decode(error),
             CallError::Object(error) => CallError::Object(error),
+            CallError::GaveUp { attempts, last } => {
+                let last = match *last {
+                    // The service's own error stays what it is, however often it was asked for.
+                    CallError::Remote(error) => match E::from_wire(error) {
+                        Ok(error) => return CallError::Service(error),
+                        Err(error) => CallError::Remote(error),
+                    },
+                    last => last,
+                };
+                CallError::GaveUp {
+                    attempts,
+                    last: Box::new(last),
+                }
+            }
             CallError::Connection(error) => CallError::Connection(error),
         }
     }
@@ -110,6 +147,7 @@ impl<E: crate::ServiceError> CallError<E> {
             CallError::TooLarge { .. } | CallError::Encode(_) => Code::InvalidArgument,
             CallError::Decode(_) => Code::Internal,
             CallError::Object(_) => Code::DataLoss,
+            CallError::GaveUp { last, .. } => last.code(),
         }
     }
 

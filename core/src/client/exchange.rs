@@ -2,6 +2,7 @@
 
 use super::ClientCore;
 use super::error::CallError;
+use super::retry::{self, Retry};
 use crate::store::{self, ObjectReader, StoreError};
 use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::{Code, Error};
@@ -20,6 +21,7 @@ pub(super) struct Received {
     pub(super) codec: Codec,
     pub(super) headers: HeaderMap,
     pub(super) content: Content,
+    pub(super) attempts: u32,
 }
 
 pub(super) enum Content {
@@ -33,20 +35,33 @@ pub(super) struct Exchange {
     pub(super) spec: &'static MethodSpec,
     pub(super) body: Result<Bytes, CodecError>,
     pub(super) timeout: Duration,
+    /// `None` when it is sent once.
+    pub(super) retry: Option<Retry>,
     /// The answer is to be read as it comes.
     pub(super) streams: bool,
 }
 
 impl Exchange {
     pub(super) async fn run(self) -> Result<Received, Failure> {
-        let (subject, after) = (self.spec.subject, self.timeout);
-        match tokio::time::timeout(after, self.send()).await {
-            Ok(received) => received,
-            Err(_) => Err(CallError::Timeout { subject, after }),
+        match self.retry {
+            None => self.attempt(self.timeout).await,
+            // Boxed, so that a call that is sent once has no room for this in it.
+            Some(policy) => Box::pin(retry::run(self, policy)).await,
         }
     }
 
-    async fn send(self) -> Result<Received, Failure> {
+    /// Sends it once.
+    pub(super) async fn attempt(&self, limit: Duration) -> Result<Received, Failure> {
+        match tokio::time::timeout(limit, self.send()).await {
+            Ok(received) => received,
+            Err(_) => Err(CallError::Timeout {
+                subject: self.spec.subject,
+                after: limit,
+            }),
+        }
+    }
+
+    async fn send(&self) -> Result<Received, Failure> {
         let Self {
             core,
             spec,
@@ -54,8 +69,8 @@ impl Exchange {
             streams,
             ..
         } = self;
-        let body = body.map_err(CallError::Encode)?;
-        let message = request(&core, spec, body).await?;
+        let body = body.clone().map_err(CallError::Encode)?;
+        let message = request(core, spec, body).await?;
         let codec = match content_type(&message) {
             Some(said) => Codec::from_content_type(said).unwrap_or(spec.codec),
             None => spec.codec,
@@ -65,11 +80,11 @@ impl Exchange {
             return Err(CallError::Service(error));
         }
         let content = match headers.get(header::OBJECT) {
-            None if streams => {
+            None if *streams => {
                 Content::Stream(ByteStream::new(std::io::Cursor::new(message.payload)))
             }
             None => Content::Bytes(message.payload),
-            Some(reference) => fetch(&core, reference.as_str(), &headers, streams)
+            Some(reference) => fetch(core, reference.as_str(), &headers, *streams)
                 .await
                 .map_err(CallError::Object)?,
         };
@@ -77,6 +92,7 @@ impl Exchange {
             codec,
             headers,
             content,
+            attempts: 1,
         })
     }
 }

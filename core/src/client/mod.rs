@@ -1,20 +1,24 @@
 //! The calling side: a request with its deadline, its answer or its error.
 //!
-//! `call` is one call as its caller sees it, `exchange` its bytes, `mux` the reply inbox, `error` what may come of it. Stores are not its business: a generated client
+//! `call` is one call as its caller sees it, `exchange` its bytes, `retry` when it is sent again, `mux` the reply inbox, `error` what may come
+//! of it. Stores are not its business: a generated client
 //! only passes the JetStream context on.
 
 mod call;
 mod error;
 mod exchange;
 mod mux;
+mod retry;
 
 pub use call::{Call, Reply};
 pub use error::CallError;
+pub use retry::Retry;
 
 use crate::__private::Method;
 use crate::store::StoreError;
 use async_nats::{Client, jetstream};
 use mux::Mux;
+use retry::Retrying;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +29,7 @@ pub struct ClientCore {
     mux: Arc<Mux>,
     jetstream: Option<jetstream::Context>,
     timeout: Option<Duration>,
+    retrying: Arc<Retrying>,
 }
 
 impl ClientCore {
@@ -35,6 +40,7 @@ impl ClientCore {
             mux: Arc::new(Mux::new(client)),
             jetstream: None,
             timeout: None,
+            retrying: Arc::new(Retrying::new(Retry::default())),
         }
     }
 
@@ -49,6 +55,13 @@ impl ClientCore {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// When calls are repeated that may happen twice. The budget begins anew, and belongs to this client and its clones.
+    #[must_use]
+    pub fn with_retry(mut self, policy: Retry) -> Self {
+        self.retrying = Arc::new(Retrying::new(policy));
         self
     }
 

@@ -38,7 +38,7 @@ pub enum Codec {
 /// let error = nats_service::Codec::Json.decode::<u8>(b"[").unwrap_err();
 /// assert!(error.to_string().contains("JSON"));
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CodecError {
     format: &'static str,
     encoding: bool,

@@ -34,6 +34,8 @@ pub struct MethodSpec {
     pub queue_group: Option<&'static str>,
     /// How long a call may take, on either side.
     pub timeout: Duration,
+    /// A call may happen twice: a client repeats one that nobody took.
+    pub idempotent: bool,
     /// Free pairs, shown in discovery.
     pub metadata: &'static [(&'static str, &'static str)],
     /// How bodies and entries are encoded.

@@ -51,6 +51,12 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 Self { core: self.core.with_timeout(timeout) }
             }
 
+            /// Repeats calls that may happen twice by this policy, instead of the default one.
+            #[must_use]
+            #vis fn with_retry(self, policy: #private::Retry) -> Self {
+                Self { core: self.core.with_retry(policy) }
+            }
+
             /// The stores that hold the answers.
             ///
             /// # Errors

@@ -110,6 +110,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
         name,
         subject,
         description,
+        idempotent,
         ..
     } = method;
     let subject = &subject.value;
@@ -128,6 +129,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
             description: #description,
             queue_group: #queue_group,
             timeout: #timeout,
+            idempotent: #idempotent,
             metadata: #metadata,
             codec: #codec,
             stores: &[#(#stores),*],

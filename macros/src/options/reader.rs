@@ -161,6 +161,33 @@ impl Reader<'_> {
         None
     }
 
+    /// A name alone, or with `true` or `false`.
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
+        let option = self.options.iter().find(|option| option.name == name);
+        match option.map(|option| &option.value) {
+            None => false,
+            Some(Value::None) => true,
+            Some(Value::Tokens(tokens)) => match syn::parse2::<syn::LitBool>(tokens.clone()) {
+                Ok(literal) => literal.value,
+                Err(_) => {
+                    self.errors.at(
+                        tokens,
+                        format!("`{name}` is said or not said; write `{name}` alone"),
+                    );
+                    false
+                }
+            },
+            Some(Value::List(_)) => {
+                let option = option.map(|option| option.name_tokens.clone());
+                self.errors.at(
+                    option,
+                    format!("`{name}` has no options of its own; write `{name}` alone"),
+                );
+                false
+            }
+        }
+    }
+
     /// One of a list of strings, each with what it stands for and what it means.
     pub(crate) fn choice<T: Copy>(
         &mut self,

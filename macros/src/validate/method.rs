@@ -12,7 +12,14 @@ use quote::ToTokens;
 use syn::ext::IdentExt as _;
 use syn::{FnArg, Ident, Pat, PathArguments, ReceiverKind, ReturnType, Signature, Type};
 
-const OPTIONS: &[&str] = &["subject", "timeout", "metadata", "queue_group", "rename"];
+const OPTIONS: &[&str] = &[
+    "subject",
+    "timeout",
+    "metadata",
+    "queue_group",
+    "rename",
+    "idempotent",
+];
 
 /// A method with a body of its own, and none of our attributes.
 pub(super) fn helper(mut input: MethodInput, errors: &mut Errors) -> Item {
@@ -56,6 +63,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
     let queue_group = reader.name_or_false("queue_group");
     let timeout = reader.duration("timeout");
     let metadata = reader.pairs("metadata");
+    let idempotent = reader.flag("idempotent");
 
     let ident = &input.sig.ident;
     let bare = ident.unraw().to_string();
@@ -88,6 +96,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         queue_group: queue_group.map_or_else(|| defaults.queue_group.clone(), |group| group.value),
         timeout: timeout.map_or(defaults.timeout, |timeout| timeout.value),
         metadata,
+        idempotent,
         sig: input.sig,
         body: input.body,
         attrs: input.attrs,

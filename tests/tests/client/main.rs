@@ -1,0 +1,3 @@
+//! The client's own promises: which calls are sent again, and which never.
+
+mod retry;
