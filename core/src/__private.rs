@@ -41,14 +41,33 @@ pub trait Handle<S>: Method {
     /// Fills the captures that come from the request, in the order of the stores and of their templates.
     fn request_keys(request: &Self::Request<'_>, keys: &mut Keys) -> Result<(), KeyError>;
 
-    /// Fills the captures that come from the answer.
-    fn response_keys(answer: &Self::Answer, keys: &mut Keys) -> Result<(), KeyError>;
+    /// Leaves out the stores whose `when` says no, and fills the captures that come from the answer.
+    fn response_keys(answer: &Self::Answer, sent: Sent<'_>, keys: &mut Keys) -> Result<(), Error>;
 
     /// Calls the handler.
     fn call<'a>(
         service: &'a S,
         request: Self::Request<'a>,
     ) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send + 'a;
+}
+
+/// The body of a request, for a `when` that reads it after the handler has taken the request: decoded a second time, which asks
+/// nothing of the request's type and costs nobody else anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'m> {
+    pub(crate) codec: Codec,
+    pub(crate) body: &'m [u8],
+}
+
+impl<'m> Sent<'m> {
+    /// The request once more.
+    ///
+    /// # Errors
+    /// None: it was decoded before. But a type may have its own way of decoding, so this does not panic.
+    pub fn decode<T: Deserialize<'m>>(self) -> Result<T, Error> {
+        let decoded = self.codec.decode(self.codec.body_or_unit(self.body));
+        decoded.map_err(|error| Error::internal(error.to_string()))
+    }
 }
 
 /// What the server takes: a generated `..Server<S>`.

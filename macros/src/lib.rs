@@ -92,7 +92,8 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("endpoint", item.into()).into()
 }
 
-/// Keeps the answers of a method in a key-value bucket, and makes a typed store of it. One store for a method.
+/// Keeps the answers of a method in a key-value bucket, and makes a typed store of it. Any number for a method, each
+/// but one with a `name`.
 ///
 /// | option | value | default |
 /// |---|---|---|
@@ -109,6 +110,8 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `write` | `"after_reply"`: reply, then write; `"before_reply"`: write, then reply; `"never"` | `"after_reply"` |
 /// | `provision` | `"create"`, `"warn"`, `"update"`, `"none"`: what to do at start, see `Provision` | `"create"` |
 /// | `shared_key` | `true`, when a key without captures is meant | `false` |
+/// | `name` | the accessor of the typed store, where it is not to be the method's | the method's name |
+/// | `when` | a closure that decides whether this answer is kept, see below | every answer is |
 ///
 /// Settings belong to the bucket: two methods that keep answers in one bucket may say a setting once, or say the same.
 ///
@@ -126,6 +129,20 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `<path..>` | several tokens, at the end |
 ///
 /// A value that cannot stand in its place (a dot in one token, a wildcard, nothing at all) is refused before the handler runs.
+///
+/// # Conditions
+///
+/// `when` is a closure over references, and sees nothing of what stands around it but items by their paths.
+///
+/// | the method takes | forms |
+/// |---|---|
+/// | nothing | `when = \|response\| ..` |
+/// | one argument | `when = \|request, response\| ..`, `when = \|response\| ..` |
+/// | several, `a` and `b` | `when = \|a, b, response\| ..`, `when = \|response\| ..` |
+///
+/// It is asked once, after the handler has succeeded. One that looks at the request (a parameter that is not `_`) costs a second
+/// decoding of it, since the handler has taken the first; one that looks at the answer alone costs nothing. A panic in it is a
+/// handler's.
 #[proc_macro_attribute]
 pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("kv_store", item.into()).into()
@@ -138,6 +155,7 @@ pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `bucket` | letters, digits, `_`, `-` | required |
 /// | `key` | a template, as for [`macro@kv_store`] | required |
 /// | `write` | `"after_reply"` or `"before_reply"` | `"after_reply"` |
+/// | `when` | a closure that decides whether this call removes it, as for [`macro@kv_store`] | every successful call does |
 ///
 /// The bucket's settings are those of the methods that fill it; where none of the service does, it has to exist.
 #[proc_macro_attribute]
@@ -145,7 +163,8 @@ pub fn kv_evict(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("kv_evict", item.into()).into()
 }
 
-/// Keeps the answers of a method in an object store, which takes answers of any size. One store for a method.
+/// Keeps the answers of a method in an object store, which takes answers of any size. Any number for a method, each
+/// but one with a `name`.
 ///
 /// | option | value | default |
 /// |---|---|---|
@@ -160,6 +179,8 @@ pub fn kv_evict(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `write` | `"after_reply"`: reply, then write; `"before_reply"`: write, then reply; `"never"` | `"after_reply"` |
 /// | `provision` | `"create"`, `"warn"`, `"update"`, `"none"`: what to do at start, see `Provision` | `"create"` |
 /// | `shared_key` | `true`, when a key without captures is meant | `false` |
+/// | `name` | the accessor of the typed store, where it is not to be the method's | the method's name |
+/// | `when` | a closure that decides whether this answer is kept, see below | every answer is |
 ///
 /// Settings belong to the bucket: two methods that keep answers in one bucket may say a setting once, or say the same.
 #[proc_macro_attribute]

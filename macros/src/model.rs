@@ -99,6 +99,16 @@ pub(crate) struct Store {
     pub(crate) key: Option<Key>,
     pub(crate) write: Write,
     pub(crate) shared_key: bool,
+    /// The accessor of the typed store, and the part of its type's name. Nothing for what only removes.
+    pub(crate) public: Option<(Ident, String)>,
+    pub(crate) when: Option<When>,
+}
+
+/// `when = |request, response| ..`
+pub(crate) struct When {
+    /// With a parameter for each argument and one for the answer, or with the one alone.
+    pub(crate) closure: syn::ExprClosure,
+    pub(crate) reads_request: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,12 +263,12 @@ impl Method {
         self.attrs_named("doc").collect()
     }
 
-    /// The one store that keeps its answer, with its place among all.
-    pub(crate) fn put(&self) -> Option<(usize, &Store)> {
+    /// The stores that keep its answer, with their places among all.
+    pub(crate) fn puts(&self) -> impl Iterator<Item = (usize, &Store)> {
         self.stores
             .iter()
             .enumerate()
-            .find(|(_, store)| store.action == Action::Put)
+            .filter(|(_, store)| store.action == Action::Put)
     }
 }
 

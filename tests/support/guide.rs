@@ -87,6 +87,20 @@ impl Profiles for Memory {
     }
 }
 
+/// A KV bucket, as somebody else made it.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn kv_bucket(js: &Context, bucket: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let bucket = bucket.to_owned();
+    let config = async_nats::jetstream::kv::Config {
+        bucket,
+        ..Default::default()
+    };
+    js.create_key_value(config).await?;
+    Ok(())
+}
+
 /// Serves the contract on a private server, and runs a block with JetStream and a client of it.
 ///
 /// # Panics

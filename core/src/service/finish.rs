@@ -61,7 +61,7 @@ impl Answer {
     pub(crate) fn new(
         content: Content,
         codec: Codec,
-        keys: Option<Vec<String>>,
+        keys: Option<Vec<Option<String>>>,
         room: Vec<Permit>,
     ) -> Self {
         let kept = keys.map(|keys| Box::new(ToKeep { keys, room }));
@@ -79,8 +79,8 @@ pub(crate) type Outcome = Result<Result<Answer, Error>, Error>;
 /// What an answer's stores need.
 #[derive(Default)]
 struct ToKeep {
-    /// In the order of `spec.stores`.
-    keys: Vec<String>,
+    /// In the order of `spec.stores`; `None` where `when` said no.
+    keys: Vec<Option<String>>,
     /// For each of those that writes.
     room: Vec<Permit>,
 }
@@ -98,13 +98,6 @@ struct Planned<'s> {
     writer: &'s Writer,
     permit: Permit,
     write: Write,
-}
-
-impl Planned<'_> {
-    /// Whether the caller could fetch the answer from there.
-    fn can_carry(&self) -> bool {
-        is_object_put(self.spec)
-    }
 }
 
 /// Whether this store keeps answers as objects.
@@ -215,26 +208,34 @@ impl Context {
         let stores = self.stores.iter().zip(keys);
         let stores =
             stores.filter_map(|(store, key)| Some((store.spec, store.writer.as_ref()?, key)));
-        // What was stored as it was produced needs no write any more.
-        let planned: Vec<_> = stores
+        let planned = stores
             .zip(room)
-            .map(|((spec, writer, key), permit)| Planned {
-                spec,
-                writer,
-                permit,
-                write: Write {
-                    key,
+            .filter_map(|((spec, writer, key), permit)| {
+                let write = Write {
+                    key: key?,
                     action: match spec.action {
+                        // What was stored as it was produced needs no write any more.
+                        StoreAction::Put if stored => return None,
                         StoreAction::Put => WriteAction::Put(body.clone()),
                         StoreAction::Evict => WriteAction::Delete,
                     },
                     content_type: codec.content_type(),
-                },
-            })
-            .filter(|planned| !(stored && planned.spec.action == StoreAction::Put))
-            .collect();
+                };
+                Some(Planned {
+                    spec,
+                    writer,
+                    permit,
+                    write,
+                })
+            });
+        let planned: Vec<_> = planned.collect();
         let too_large = replies && !self.fits(&body, codec, !planned.is_empty());
-        if too_large && !planned.iter().any(Planned::can_carry) {
+        // The first one that can; the others write as they would otherwise.
+        let carrier = planned
+            .iter()
+            .position(|planned| is_object_put(planned.spec));
+        let carrier = carrier.filter(|_| too_large);
+        if too_large && carrier.is_none() {
             // An error, or the caller would wait in vain; and nothing is written, as for any failed call.
             return Err(Error::resource_exhausted(format!(
                 "{}: the answer has {} bytes, and a message carries at most {}; an `#[object_store(..)]` method may answer with more",
@@ -252,8 +253,8 @@ impl Context {
         if let Some(reference) = reference {
             reference.write(kept.headers.get_or_insert_default());
         }
-        for planned in planned {
-            let by_reference = too_large && planned.can_carry();
+        for (i, planned) in planned.into_iter().enumerate() {
+            let by_reference = carrier == Some(i);
             if planned.spec.write != WriteMode::BeforeReply && !by_reference {
                 kept.later.push(planned);
                 continue;
@@ -276,7 +277,11 @@ impl Context {
                     ))
                 })?;
             let headers = kept.headers.get_or_insert_default();
-            if spec.kind == StoreKind::Kv && spec.action == StoreAction::Put {
+            // Of several the first one's: the one that stands first is the answer's own.
+            if spec.kind == StoreKind::Kv
+                && spec.action == StoreAction::Put
+                && headers.get(header::REVISION).is_none()
+            {
                 headers.insert(header::REVISION, HeaderValue::from(revision));
             }
             if let Some(reference) = reference {
@@ -288,9 +293,16 @@ impl Context {
     }
 
     /// Stores an answer as it is produced.
-    async fn store_stream(&self, stream: ByteStream, keys: &[String]) -> Result<Reference, Error> {
+    async fn store_stream(
+        &self,
+        stream: ByteStream,
+        keys: &[Option<String>],
+    ) -> Result<Reference, Error> {
         let mut stores = self.stores.iter().zip(keys);
-        let object = stores.find(|(store, _)| is_object_put(store.spec));
+        let object = stores.find_map(|(store, key)| {
+            let key = key.as_ref()?;
+            is_object_put(store.spec).then_some((store, key))
+        });
         // `Server::start` has seen to both; a message that says so is still better than a panic.
         let (Some((store, name)), Some(jetstream)) = (object, &self.jetstream) else {
             let text = format!(

@@ -5,7 +5,7 @@
 
 use super::admit::{Admitted, internal};
 use super::finish::{Content, Context, Outcome, Verdict};
-use crate::__private::Handle;
+use crate::__private::{Handle, Sent};
 use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
@@ -85,7 +85,10 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
         slot.set(async move {
             let outcome = match open::<S, M>(&self.context, &message) {
                 Ok((request, mut call)) => match self.context.reserve(&mut call).await {
-                    Ok(()) => close::<S, M>(M::call(&self.service, request).await, call),
+                    Ok(()) => {
+                        let returned = M::call(&self.service, request).await;
+                        close::<S, M>(returned, call, &message.payload)
+                    }
                     Err(refusal) => Err(refusal),
                 },
                 Err(refusal) => Err(refusal),
@@ -114,13 +117,18 @@ fn open<'m, S, M: Handle<S>>(
 }
 
 /// What comes after it.
-fn close<S, M: Handle<S>>(returned: Result<M::Answer, M::Error>, mut call: Admitted) -> Outcome {
+fn close<S, M: Handle<S>>(
+    returned: Result<M::Answer, M::Error>,
+    mut call: Admitted,
+    body: &[u8],
+) -> Outcome {
     let value = match returned {
         Ok(value) => value,
         Err(error) => return Ok(Err(error.to_wire())),
     };
+    let codec = call.codec;
     if let Some(keys) = &mut call.keys
-        && let Err(error) = M::response_keys(&value, keys)
+        && let Err(error) = M::response_keys(&value, Sent { codec, body }, keys)
     {
         // The caller did nothing wrong here: the service made an id that cannot be stored.
         return Err(internal(&error));

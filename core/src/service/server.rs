@@ -13,7 +13,7 @@ use super::stores::Stores;
 use crate::__private::Service;
 use crate::store::persist::WriterLimits;
 use crate::store::{FailedWrite, FailureHook};
-use crate::wire::spec::{MethodSpec, ServiceSpec, WriteMode};
+use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -260,6 +260,11 @@ impl Server {
             let subject = method.subject;
             if !method.stores.iter().any(is_object_put) {
                 return Err(StartError::StreamWithoutObject { subject });
+            }
+            let puts = method.stores.iter();
+            let mut puts = puts.filter(|store| store.action == StoreAction::Put);
+            if puts.clone().count() > 1 || puts.any(|store| store.conditional) {
+                return Err(StartError::StreamKeptOtherwise { subject });
             }
             if self.jetstream.is_none() {
                 return Err(StartError::NoJetStream { subject });

@@ -24,6 +24,14 @@ pub enum StartError {
         /// The method's subject.
         subject: &'static str,
     },
+    /// A method answers with a [`ByteStream`](crate::ByteStream), which leaves nothing to keep or to decide once it is stored.
+    #[error(
+        "`{subject}` answers with a `ByteStream`, which is read once, into one object store, whatever it is: remove the method's other stores of the answer, and `when`"
+    )]
+    StreamKeptOtherwise {
+        /// The method's subject.
+        subject: &'static str,
+    },
     /// A method promises what needs JetStream, and there is none.
     #[error(
         "`{subject}` stores its answer before it replies (`write = \"before_reply\"`, or a `ByteStream`), which needs JetStream: pass `async_nats::jetstream::new(nats.clone())` to `Server::with_jetstream`"

@@ -47,6 +47,8 @@ pub struct MethodSpec {
 /// One `#[kv_store]`, `#[kv_evict]`, `#[object_store]` or `#[object_evict]`.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreSpec {
+    /// The accessor of its typed store: `name = ".."`, or else the method's name. Empty for an eviction.
+    pub name: &'static str,
     /// Which engine.
     pub kind: StoreKind,
     /// Keep the answer, or remove what is kept.
@@ -57,6 +59,8 @@ pub struct StoreSpec {
     pub key: KeyTemplate,
     /// When.
     pub write: WriteMode,
+    /// It has a `when`, which decides call by call.
+    pub conditional: bool,
 }
 
 /// Which engine a store is of.

@@ -9,6 +9,7 @@ use crate::template::{Form, Token};
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use std::time::Duration;
+use syn::ext::IdentExt as _;
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let Names {
@@ -180,8 +181,12 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
     };
     let provision = format_ident!("{provision:?}");
     let key = template(private, store);
+    let public = store.public.as_ref().map(|(ident, _)| ident.unraw());
+    let accessor = public.map(|ident| ident.to_string()).unwrap_or_default();
+    let conditional = store.when.is_some();
     quote! {
         #private::StoreSpec {
+            name: #accessor,
             kind: #private::StoreKind::#kind,
             action: #private::StoreAction::#action,
             bucket: #private::BucketSpec {
@@ -198,6 +203,7 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
             },
             key: #key,
             write: #private::WriteMode::#write,
+            conditional: #conditional,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The server's side of a method: the body, the keys that it and the answer give, and the call.
 
 use super::names::{self, Names, located, moved};
-use crate::model::{From, Method, Output};
+use crate::model::{Arg, From, Method, Output, When};
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
@@ -66,6 +66,10 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
     };
     let (request_keys, request_name) = fill(method, false);
     let (response_keys, response_name) = fill(method, true);
+    let (conditions, response_name, sent) = match conditions(names, method) {
+        Some(conditions) => (conditions, quote!(answer), quote!(sent)),
+        None => (quote!(), response_name, quote!(_)),
+    };
     let unused = if method.args.is_empty() {
         quote!(let _ = request;)
     } else {
@@ -86,8 +90,10 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
 
             fn response_keys(
                 #response_name: &Self::Answer,
+                #sent: #private::Sent<'_>,
                 keys: &mut #private::Keys,
-            ) -> ::core::result::Result<(), #private::KeyError> {
+            ) -> ::core::result::Result<(), #private::Error> {
+                #conditions
                 #response_keys
             }
 
@@ -102,6 +108,52 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
             }
         }
     }
+}
+
+/// Asks the closures of `when`, before the answer's captures: a store that is left out needs no key.
+fn conditions(names: &Names<'_>, method: &Method) -> Option<TokenStream> {
+    let private = &names.private;
+    let conditional: Vec<(usize, &When)> = method
+        .stores
+        .iter()
+        .enumerate()
+        .filter_map(|(i, store)| store.when.as_ref().map(|when| (i, when)))
+        .collect();
+    if conditional.is_empty() {
+        return None;
+    }
+    let reads_request = conditional.iter().any(|(_, when)| when.reads_request);
+    let hidden = names.method(method);
+    let asked = conditional.iter().map(|(i, when)| {
+        let closure = &when.closure;
+        let (types, values) = match &method.args[..] {
+            _ if !when.reads_request => (quote!(), quote!()),
+            [Arg { ty, .. }] => (quote!(&#ty,), quote!(&request,)),
+            several => {
+                let types = several.iter().map(|arg| &arg.ty);
+                let fields = several.iter().map(|arg| &arg.ident);
+                (quote!(#(&#types,)*), quote!(#(&request.#fields,)*))
+            }
+        };
+        // A constant sees nothing of what stands around it, and gives the closure's parameters their types.
+        quote! {
+            {
+                const WHEN: fn(#types &<#hidden as #private::Method>::Answer) -> bool = #closure;
+                if !WHEN(#values answer) {
+                    keys.skip(#i);
+                }
+            }
+        }
+    });
+    let request = if reads_request {
+        quote!(let request: Self::Request<'_> = sent.decode()?;)
+    } else {
+        quote!(let _ = sent;)
+    };
+    Some(quote! {
+        #request
+        #(#asked)*
+    })
 }
 
 /// The captures of all stores, in order, as field accesses that an error underlines at the key.

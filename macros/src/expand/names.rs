@@ -42,28 +42,27 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn of(&self, prefix: &str, method: &Method, suffix: &str) -> Ident {
+    fn of(&self, prefix: &str, camel: &str, suffix: &str) -> Ident {
         format_ident!(
-            "{prefix}{}{}{suffix}",
+            "{prefix}{}{camel}{suffix}",
             self.service.ident.unraw(),
-            method.camel,
             span = Span::call_site()
         )
     }
 
     /// The hidden type that stands for a method.
     pub(super) fn method(&self, method: &Method) -> Ident {
-        self.of("__", method, "")
+        self.of("__", &method.camel, "")
     }
 
     /// The hidden body of a method of several arguments.
     pub(super) fn args(&self, method: &Method) -> Ident {
-        self.of("__ArgsOf", method, "")
+        self.of("__ArgsOf", &method.camel, "")
     }
 
-    /// The typed store of a method's answers.
-    pub(super) fn store(&self, method: &Method) -> Ident {
-        self.of("", method, "Store")
+    /// The typed store that this part of a name belongs to.
+    pub(super) fn store(&self, camel: &str) -> Ident {
+        self.of("", camel, "Store")
     }
 
     /// The types of an answer and of an error.

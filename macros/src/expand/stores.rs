@@ -2,8 +2,18 @@
 
 use super::names::{self, Names};
 use crate::model::{Method, Source, Store};
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
+
+/// One typed store.
+struct Kept<'a> {
+    method: &'a Method,
+    /// Its place among the method's.
+    index: usize,
+    store: &'a Store,
+    public: &'a Ident,
+    typed: Ident,
+}
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let Names {
@@ -13,18 +23,9 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         ..
     } = names;
     let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
-    let kept: Vec<(&Method, usize, &Store)> = service
-        .named(names.inert)
-        .into_iter()
-        .filter(|_| service.generics.params.is_empty())
-        .filter_map(|method| method.put().map(|(i, store)| (method, i, store)))
-        .collect();
-    let accessors = kept
-        .iter()
-        .map(|(method, i, store)| accessor(names, method, *i, store));
-    let types = kept
-        .iter()
-        .map(|(method, _, store)| typed_store(names, method, store));
+    let kept = kept(names);
+    let accessors = kept.iter().map(|kept| accessor(names, kept));
+    let types = kept.iter().map(|kept| typed_store(names, kept));
     let doc = format!(
         "The answers of the service [`{ident}`] that are kept, read straight from their buckets. Needs no running service."
     );
@@ -66,9 +67,44 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     }
 }
 
-fn accessor(names: &Names<'_>, method: &Method, index: usize, store: &Store) -> TokenStream {
-    let private = &names.private;
-    let (vis, public, typed) = (&names.service.vis, &method.public, names.store(method));
+/// The typed stores, and after an error only those whose names are free.
+fn kept<'a>(names: &'a Names<'_>) -> Vec<Kept<'a>> {
+    let service = names.service;
+    let methods = service.named(names.inert).into_iter();
+    let mut kept: Vec<Kept<'_>> = Vec::new();
+    for method in methods.filter(|_| service.generics.params.is_empty()) {
+        for (index, store) in method.puts() {
+            let Some((public, camel)) = &store.public else {
+                continue;
+            };
+            let typed = names.store(camel);
+            let taken = kept.iter().any(|other| {
+                other.typed == typed
+                    && (other.method.cfgs().is_empty() || std::ptr::eq(other.method, method))
+            });
+            if !names.inert || !taken {
+                kept.push(Kept {
+                    method,
+                    index,
+                    store,
+                    public,
+                    typed,
+                });
+            }
+        }
+    }
+    kept
+}
+
+fn accessor(names: &Names<'_>, kept: &Kept<'_>) -> TokenStream {
+    let Kept {
+        method,
+        index,
+        store,
+        public,
+        typed,
+    } = kept;
+    let (private, vis) = (&names.private, &names.service.vis);
     let (cfgs, docs, deprecated) = (method.guards(), method.docs(), method.deprecated());
     let mut doc = format!("The store of its answers: {}.", place(store));
     if !docs.is_empty() {
@@ -115,8 +151,14 @@ fn place(store: &Store) -> String {
     format!("bucket `{bucket}`, key `{key}`")
 }
 
-fn typed_store(names: &Names<'_>, method: &Method, store: &Store) -> TokenStream {
-    let (vis, typed, cfgs) = (&names.service.vis, names.store(method), method.guards());
+fn typed_store(names: &Names<'_>, kept: &Kept<'_>) -> TokenStream {
+    let Kept {
+        method,
+        store,
+        typed,
+        ..
+    } = kept;
+    let (vis, cfgs) = (&names.service.vis, method.guards());
     let (answer, _) = names.outcome(method);
     let engine = names.engine(store.kind, "Store");
     let doc = format!(

@@ -73,6 +73,10 @@ impl Parse for Opt {
         } else if input.peek(Token![=]) {
             let equals: Token![=] = input.parse()?;
             let mut tokens = TokenStream::new();
+            if input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) {
+                // Commas stand in a closure, so where it ends its grammar has to say.
+                tokens = input.parse::<syn::ExprClosure>()?.into_token_stream();
+            }
             while !input.is_empty() && !input.peek(Token![,]) {
                 if !tokens.is_empty() && input.peek(Ident::peek_any) && input.peek2(Token![=]) {
                     return Err(input.error("a comma is missing before this option"));

@@ -295,6 +295,18 @@ impl Reader<'_> {
         pairs
     }
 
+    /// A closure that was written out. What it takes and gives is not looked at.
+    pub(crate) fn closure(&mut self, name: &str, form: &str) -> Option<Spanned<syn::ExprClosure>> {
+        let tokens = self.tokens(name, form)?;
+        match syn::parse2::<syn::ExprClosure>(tokens.clone()) {
+            Ok(value) => Some(Spanned { value, tokens }),
+            Err(_) => {
+                self.wrong(&tokens, name, form, "a closure that gives a `bool`");
+                None
+            }
+        }
+    }
+
     /// A path, `crate = some::path`.
     pub(crate) fn path(&mut self, name: &str, form: &str) -> Option<Spanned<syn::Path>> {
         let tokens = self.tokens(name, form)?;

@@ -13,6 +13,7 @@ use quote::{ToTokens, quote};
 pub(super) fn check(service: &mut Service, errors: &mut Errors) {
     check_subjects(service, errors);
     check_names(service, errors);
+    check_store_names(service, errors);
     check_settings(service, errors);
     service.same_answers = overlaps(service);
     merge_settings(service);
@@ -84,6 +85,44 @@ fn check_names(service: &Service, errors: &mut Errors) {
     }
 }
 
+/// Stores that were named, against all others: an accessor and a type are made of each.
+fn check_store_names(service: &Service, errors: &mut Errors) {
+    let stores: Vec<(&Method, &syn::Ident, &str)> = service
+        .methods()
+        .flat_map(|method| {
+            let named = method.puts().filter_map(|(_, store)| store.public.as_ref());
+            named.map(move |(ident, camel)| (method, ident, camel.as_str()))
+        })
+        .collect();
+    let own = |method: &Method, ident: &syn::Ident| *ident == method.public;
+    for (i, (method, ident, camel)) in stores.iter().enumerate() {
+        let clash = stores[..i].iter().find(|(other, first, first_camel)| {
+            // Two that are named after their methods are reported with those.
+            let named = !own(method, ident) || !own(other, first);
+            named && exist_together(other, method) && (ident == first || camel == first_camel)
+        });
+        if let Some((other, first, _)) = clash {
+            let taken = if own(other, first) {
+                format!("by the store of the method `{first}`")
+            } else {
+                format!("by a store of `{}`", other.ident())
+            };
+            errors.between(
+                (
+                    ident,
+                    format!("the name `{ident}` is taken {taken}, and each store has an accessor and a type; choose another `name`"),
+                ),
+                (first, "the other is here"),
+            );
+        }
+    }
+}
+
+/// Whether two methods can be there at the same time; one always is beside itself.
+fn exist_together(a: &Method, b: &Method) -> bool {
+    std::ptr::eq(a, b) || a.cfgs().is_empty() || b.cfgs().is_empty()
+}
+
 /// Whether two stores are of one bucket.
 fn one_bucket(a: &Store, b: &Store) -> bool {
     let name = |store: &Store| store.bucket.as_ref().map(|bucket| bucket.value.clone());
@@ -107,8 +146,7 @@ fn puts(service: &Service) -> Vec<(usize, &Method, &Store)> {
 fn check_settings(service: &Service, errors: &mut Errors) {
     let puts = puts(service);
     for (i, (_, second_method, second)) in puts.iter().enumerate() {
-        let exclusive =
-            |first: &Method| !first.cfgs().is_empty() && !second_method.cfgs().is_empty();
+        let exclusive = |first: &Method| !exist_together(first, second_method);
         for setting in &second.settings {
             let differs = |(_, method, first): &&(usize, &Method, &Store)| {
                 !exclusive(method)

@@ -83,7 +83,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         .as_ref()
         .map_or_else(|| name_tokens.clone(), |subject| subject.tokens.clone());
     let relative = subject.map_or_else(|| name.clone(), |subject| subject.value);
-    let stores = store::stores(&input, &args, &output, errors);
+    let stores = store::stores(&input, &public, &args, &output, errors);
     Method {
         camel: text::camel_case(&public.unraw().to_string()),
         public,

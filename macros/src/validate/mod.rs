@@ -8,6 +8,7 @@ mod method;
 mod service;
 mod store;
 mod types;
+mod when;
 
 pub(crate) use service::{crate_of, default_crate, path_text};
 

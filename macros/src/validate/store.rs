@@ -1,14 +1,16 @@
 //! Rules of `#[kv_store(..)]`, `#[kv_evict(..)]`, `#[object_store(..)]` and `#[object_evict(..)]`, one at a time. What two of
 //! them must agree on is in `conflicts`.
 
-use super::key;
+use super::{key, when};
 use crate::diag::Errors;
 use crate::model::{
-    Action, Arg, Kind, Output, Provision, Setting, SettingValue, Storage, Store, Write,
+    Action, Arg, Kind, Output, Provision, RESERVED, Setting, SettingValue, Storage, Store, Write,
 };
 use crate::options::{self, Opt, Reader, Spanned};
 use crate::parse::{AttrKind, MethodInput, OurAttr};
 use crate::{text, value};
+use syn::Ident;
+use syn::ext::IdentExt as _;
 
 const KV_STORE: &[&str] = &[
     "bucket",
@@ -24,6 +26,8 @@ const KV_STORE: &[&str] = &[
     "write",
     "provision",
     "shared_key",
+    "name",
+    "when",
 ];
 const OBJECT_STORE: &[&str] = &[
     "bucket",
@@ -37,13 +41,16 @@ const OBJECT_STORE: &[&str] = &[
     "write",
     "provision",
     "shared_key",
+    "name",
+    "when",
 ];
 const REQUIRED: &[&str] = &["bucket", "key"];
-const EVICT: &[&str] = &["bucket", "key", "write"];
+const EVICT: &[&str] = &["bucket", "key", "write", "when"];
 
 /// All stores of one method.
 pub(super) fn stores(
     input: &MethodInput,
+    public: &Ident,
     args: &[Arg],
     output: &Output,
     errors: &mut Errors,
@@ -61,27 +68,34 @@ pub(super) fn stores(
         check_against_earlier(&store, attr, &stores, errors);
         stores.push((store, attr));
     }
+    for (store, _) in &mut stores {
+        if store.action == Action::Put && store.public.is_none() {
+            store.public = Some((
+                public.clone(),
+                text::camel_case(&public.unraw().to_string()),
+            ));
+        }
+    }
     stores.into_iter().map(|(store, _)| store).collect()
 }
 
-/// One store for the answer, and no key twice.
+/// One store at most that is named after the method, and no key twice.
 fn check_against_earlier(
     store: &Store,
     attr: &OurAttr,
     earlier: &[(Store, &OurAttr)],
     errors: &mut Errors,
 ) {
-    if store.action == Action::Put
-        && let Some((_, first)) = earlier
-            .iter()
-            .find(|(other, _)| other.action == Action::Put)
+    let unnamed = |store: &Store| store.action == Action::Put && store.public.is_none();
+    if unnamed(store)
+        && let Some((_, first)) = earlier.iter().find(|(other, _)| unnamed(other))
     {
         errors.between(
                 (
                     attr.tokens.path(),
-                    "a method's answer is kept in one place; keep one of the two, or write a method for each",
+                    "a method that keeps its answer in several stores names all but one of them, since each has an accessor; add `name = \"..\"`",
                 ),
-                (first.tokens.path(), "the answer is kept here already"),
+                (first.tokens.path(), "this one is named after the method already"),
             );
     }
     let (Some(bucket), Some(key)) = (&store.bucket, &store.key) else {
@@ -156,7 +170,18 @@ fn store(
     };
     let key = reader
         .string("key", "\"user.<id>\"")
-        .and_then(|literal| key::key(&literal, args, output, errors));
+        .and_then(|literal| key::key(&literal, args, output, reader.errors));
+    let when = reader
+        .closure("when", &when::form(args))
+        .and_then(|closure| when::when(closure, args, reader.errors));
+    let public = match action {
+        Action::Put => reader.parsed("name", "\"copies\"", accessor),
+        Action::Evict => None,
+    };
+    let public = public.map(|name| {
+        let ident = Ident::new(&name.value, name.span());
+        (ident, text::camel_case(&name.value))
+    });
     Store {
         kind,
         action,
@@ -165,13 +190,32 @@ fn store(
         key,
         write,
         shared_key,
+        public,
+        when,
     }
+}
+
+/// The name of a store is that of a method of `..Stores`.
+fn accessor(text: &str) -> Result<String, String> {
+    value::name("a store's name", text)?;
+    if RESERVED.contains(&text) {
+        return Err(format!(
+            "the generated stores have a method `{text}` of their own; choose another name, `\"{text}_copy\"` say"
+        ));
+    }
+    if syn::parse_str::<Ident>(text).is_err() {
+        return Err(format!(
+            "`{text}` cannot be the name of a method, which the stores make of it; choose one that can, in snake_case"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// Why an option that another attribute has is not one of this.
 fn elsewhere(option: &str, kind: Kind, action: Action) -> Option<String> {
     let settings = KV_STORE.contains(&option) || OBJECT_STORE.contains(&option);
     match (kind, action, option) {
+        (_, Action::Evict, "name") => Some("an eviction has no typed store, so there is nothing to name; remove `name`".into()),
         (_, Action::Evict, "shared_key") => Some("`shared_key` is not needed here: removing one key on every call is what it says".into()),
         (_, Action::Evict, _) if settings => Some(format!(
             "`{option}` is a setting of the bucket, and stands where the bucket is filled: in `#[{}]`",
@@ -183,7 +227,7 @@ fn elsewhere(option: &str, kind: Kind, action: Action) -> Option<String> {
         (Kind::Object, Action::Put, "max_value_size") => Some(
             "`max_value_size` is for `#[kv_store]` only: an object is stored in chunks and may be of any size; bound the whole bucket with `max_bytes`".into(),
         ),
-        (_, _, "bucket_name" | "name") => Some("the bucket is named by `bucket`; write `bucket = \"..\"`".into()),
+        (_, _, "bucket_name") => Some("the bucket is named by `bucket`; write `bucket = \"..\"`".into()),
         (_, _, "max_age" | "expires") => Some("how long an entry lives is `ttl`; write `ttl = \"1h\"`".into()),
         _ => None,
     }

@@ -20,6 +20,8 @@ struct Building {
     next: usize,
     /// Where captures of the answer belong, as byte positions in `key`, and which they are.
     gaps: VecDeque<(usize, Capture)>,
+    /// The call does not use this key: what stands in it does not matter any more.
+    skipped: bool,
 }
 
 impl Building {
@@ -49,6 +51,7 @@ impl Keys {
                 key: String::with_capacity(template.source.len() + 32),
                 next: 0,
                 gaps: VecDeque::new(),
+                skipped: false,
             })
             .collect();
         Self {
@@ -85,6 +88,13 @@ impl Keys {
         self.current = 0;
     }
 
+    /// Leaves the key of this number out.
+    pub fn skip(&mut self, index: usize) {
+        if let Some(building) = self.building.get_mut(index) {
+            building.skipped = true;
+        }
+    }
+
     /// Fills the next capture that comes from the answer.
     ///
     /// # Errors
@@ -95,6 +105,9 @@ impl Keys {
                 self.current += 1;
                 continue;
             };
+            if building.skipped {
+                return Ok(());
+            }
             let mut token = String::new();
             return capture
                 .write(&value.key_token(), &mut token)
@@ -111,12 +124,12 @@ impl Keys {
         Ok(())
     }
 
-    /// The finished keys, one for each template.
+    /// The finished keys, one for each template; `None` for one that was left out.
     #[must_use]
-    pub fn finish(self) -> Vec<String> {
+    pub fn finish(self) -> Vec<Option<String>> {
         self.building
             .into_iter()
-            .map(|building| building.key)
+            .map(|building| (!building.skipped).then_some(building.key))
             .collect()
     }
 }
