@@ -8,7 +8,9 @@ pub use crate::store::{
     Storage, StoreError,
 };
 pub use crate::wire::codec::Codec;
+pub use crate::wire::context::Context;
 pub use crate::wire::error::{Code, Error, ServiceError};
+pub use crate::wire::header::HeaderError;
 pub use crate::wire::spec::{
     MethodSpec, ServiceSpec, StoreAction, StoreKind, StoreSpec, WriteMode,
 };
@@ -44,11 +46,12 @@ pub trait Handle<S>: Method {
     /// Leaves out the stores whose `when` says no, and fills the captures that come from the answer.
     fn response_keys(answer: &Self::Answer, sent: Sent<'_>, keys: &mut Keys) -> Result<(), Error>;
 
-    /// Calls the handler.
+    /// Calls the handler. The context is there when the description asks for it.
     fn call<'a>(
         service: &'a S,
         request: Self::Request<'a>,
-    ) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send + 'a;
+        context: Option<&Context>,
+    ) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send;
 }
 
 /// The body of a request, for a `when` that reads it after the handler has taken the request: decoded a second time, which asks
@@ -136,6 +139,35 @@ where
     P: Outcome<R>,
 {
     P::split(handler.await)
+}
+
+/// What an argument that is marked with `#[context]` refers to.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the context of a call",
+    label = "an argument that is marked with `#[context]` is a `&nats_service::Context`",
+    note = "write `#[context] ctx: &nats_service::Context`, or remove the mark to make the argument a part of the body"
+)]
+pub trait CallContext {
+    /// The same, under its own name.
+    fn of(context: &Context) -> &Self;
+}
+
+impl CallContext for Context {
+    fn of(context: &Context) -> &Self {
+        context
+    }
+}
+
+/// The context, for a handler that asks for it.
+///
+/// # Panics
+/// Never: the description of a method says whether it has one, and comes from the same argument as the call of this.
+#[must_use]
+pub fn context<C: CallContext + ?Sized>(context: Option<&Context>) -> &C {
+    match context {
+        Some(context) => C::of(context),
+        None => unreachable!("the method's description asks for a context"),
+    }
 }
 
 /// Asks for what an answer must be able to do; generated code calls it with the span of the user's type.

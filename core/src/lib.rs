@@ -53,6 +53,7 @@
 //! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`Provision`], [`Storage`] |
 //! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
+//! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
 //! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`CallError`] |
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
@@ -89,7 +90,9 @@ pub use store::{
     StoredObject, Watch, WatchBuilder, WatchEvent, WriteError, WriterStats, check_key,
 };
 pub use wire::codec::{Codec, CodecError};
+pub use wire::context::{Caller, Context};
 pub use wire::error::{Code, Error, ServiceError};
+pub use wire::header::HeaderError;
 pub use wire::spec::WriteMode;
 pub use wire::stream::ByteStream;
 

@@ -56,6 +56,9 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 /// - one argument: it is the body;
 /// - several: the body is an object with their names, in MessagePack a map with their names.
 ///
+/// One argument may be the call's context: `#[context] ctx: &Context`, in any place. It is no part of the body, and the
+/// client's method does not have it.
+///
 /// Requests may borrow from their message: `&str`, `Cow<'_, str>`, `Request<'_>`. Answers are owned. A method that
 /// returns a `Result`, under any name, can fail with its error; any other cannot. A method with a body and without one of our
 /// attributes is an ordinary helper.
@@ -64,7 +67,8 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 ///
 /// - the trait, with `Send + Sync + 'static` as supertraits, and futures that are `Send`; implement it with `async fn`;
 /// - `ProfilesServer<S>`: `new(service)`, `from_arc(arc)`, for `Server::serve`;
-/// - `ProfilesClient`: `new(nats)`, `with_jetstream(js)`, `with_timeout(duration)`, `with_retry(policy)`, `stores()`, and every method as a `Call`; an
+/// - `ProfilesClient`: `new(nats)`, `with_jetstream(js)`, `with_timeout(duration)`, `with_retry(policy)`,
+///   `with_header(name, value)`, `with_context(&ctx)`, `stores()`, and every method as a `Call`; an
 ///   argument of an owned type is taken by value or by reference;
 /// - `ProfilesStores`: `new(js)`, and for every method that keeps its answers a typed store, `ProfilesSaveProfileStore`, with
 ///   `at(..)` and `matching(..)` that take the captures of its key in order, named after the last part of each;

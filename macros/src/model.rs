@@ -72,13 +72,24 @@ pub(crate) struct Method {
     pub(crate) timeout: Duration,
     pub(crate) idempotent: bool,
     pub(crate) metadata: Vec<(String, String)>,
+    /// The body's parts.
     pub(crate) args: Vec<Arg>,
+    /// The argument that the framework fills in, which is no part of the body.
+    pub(crate) context: Option<ContextArg>,
     pub(crate) output: Output,
     pub(crate) stores: Vec<Store>,
 }
 
 pub(crate) struct Arg {
     pub(crate) ident: Ident,
+    pub(crate) ty: Type,
+}
+
+/// `#[context] ctx: &Context`
+pub(crate) struct ContextArg {
+    /// How many of `args` stand before it.
+    pub(crate) position: usize,
+    /// What is behind the reference; the compiler says whether it is a context.
     pub(crate) ty: Type,
 }
 
@@ -203,6 +214,8 @@ pub(crate) const RESERVED: &[&str] = &[
     "with_jetstream",
     "with_timeout",
     "with_retry",
+    "with_header",
+    "with_context",
     "stores",
     "clone",
 ];

@@ -14,6 +14,7 @@ fn sample() -> TokenStream {
             #[object_store(bucket = "o", key = "<response.id>")]
             async fn render(&self, request: Request<'_>) -> ApiResult<Profile>;
             async fn nothing(&self);
+            async fn told(&self, #[context] ctx: &Context, id: u64) -> u64;
             async fn helper<T>(&self, value: T) -> T { value }
         }
     }

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A call that is ready to be sent: await it for its answer, or [`reply`](Call::reply) for what came with it.
 ///
@@ -31,11 +32,15 @@ use std::time::Duration;
 pub struct Call<T, E> {
     core: ClientCore,
     spec: &'static MethodSpec,
-    body: Result<Bytes, CodecError>,
+    body: Bytes,
+    /// Why it cannot be sent.
+    wrong: Option<Box<Failure>>,
     timeout: Duration,
     idempotent: bool,
     /// Instead of the client's.
     retry: Option<Box<Retry>>,
+    deadline: Option<Instant>,
+    headers: Option<Arc<HeaderMap>>,
     answer: PhantomData<fn() -> (T, E)>,
 }
 
@@ -68,13 +73,20 @@ impl<T, E> Call<T, E> {
         spec: &'static MethodSpec,
         body: Result<Bytes, CodecError>,
     ) -> Self {
+        let (body, wrong) = match body {
+            Ok(body) => (body, None),
+            Err(error) => (Bytes::new(), Some(Box::new(CallError::Encode(error)))),
+        };
         Self {
             core: core.clone(),
             spec,
             body,
+            wrong,
             timeout: core.timeout.unwrap_or(spec.timeout),
             idempotent: spec.idempotent,
             retry: None,
+            deadline: core.deadline,
+            headers: core.headers.clone(),
             answer: PhantomData,
         }
     }
@@ -94,6 +106,36 @@ impl<T, E> Call<T, E> {
     /// This call may happen twice, though its method does not say so of all of them.
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
+        self
+    }
+
+    /// Waits until then at most, whatever the time-out says: the [deadline](crate::Context::deadline) of the call that is being
+    /// served, say. After it nothing is sent.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |other| other.min(deadline)));
+        self
+    }
+
+    /// Sends a header along; it replaces the client's own of that name. One that cannot be sent makes the call fail.
+    ///
+    /// ```no_run
+    /// # use nats_service::nats_service;
+    /// # #[nats_service] pub trait Greeter { async fn hello(&self, name: String) -> String; }
+    /// # async fn run(greeter: GreeterClient) -> Result<(), Box<dyn std::error::Error>> {
+    /// let text = greeter.hello("Ada".to_string()).header("X-Tenant", "acme").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        match header::checked(name, value) {
+            Ok((name, value)) => {
+                Arc::make_mut(self.headers.get_or_insert_default()).insert(name, value);
+            }
+            // The first mistake is told.
+            Err(error) => {
+                let failure = || Box::new(CallError::Header(error));
+                self.wrong.get_or_insert_with(failure);
+            }
+        }
         self
     }
 }
@@ -117,7 +159,10 @@ impl<T: DeserializeOwned + 'static, E: ServiceError> Call<T, E> {
             core: self.core,
             spec: self.spec,
             body: self.body,
+            wrong: self.wrong,
             timeout: self.timeout,
+            deadline: self.deadline,
+            headers: self.headers,
             streams: ByteStream::is::<T>(),
         }
     }

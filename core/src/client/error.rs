@@ -3,6 +3,7 @@
 use crate::store::StoreError;
 use crate::wire::codec::CodecError;
 use crate::wire::error::{Code, Error};
+use crate::wire::header::HeaderError;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -52,6 +53,15 @@ pub enum CallError<E = Infallible> {
         /// How long the call waited.
         after: Duration,
     },
+    /// The deadline had passed before the call was made. Nothing was sent.
+    #[error("the deadline had passed before `{subject}` was called: nothing was sent")]
+    Late {
+        /// Where it was to go.
+        subject: &'static str,
+    },
+    /// A header cannot be sent. Nothing was sent.
+    #[error("the request was not sent: {0}")]
+    Header(#[source] HeaderError),
     /// The request is larger than the server takes. Nothing was sent.
     #[error(
         "the request to `{subject}` has {size} bytes, and the server takes at most {max}: nothing was sent"
@@ -59,7 +69,7 @@ pub enum CallError<E = Infallible> {
     TooLarge {
         /// Where it was to go.
         subject: &'static str,
-        /// Bytes of the body, and of the header that names its type where there is one.
+        /// Bytes of the body and of the headers.
         size: usize,
         /// The server's `max_payload`.
         max: usize,
@@ -112,6 +122,8 @@ impl<E: crate::ServiceError> CallError<E> {
             CallError::Remote(error) => CallError::Remote(error),
             CallError::NoResponders { subject } => CallError::NoResponders { subject },
             CallError::Timeout { subject, after } => CallError::Timeout { subject, after },
+            CallError::Late { subject } => CallError::Late { subject },
+            CallError::Header(error) => CallError::Header(error),
             CallError::TooLarge { subject, size, max } => {
                 CallError::TooLarge { subject, size, max }
             }
@@ -143,8 +155,10 @@ impl<E: crate::ServiceError> CallError<E> {
             CallError::Service(error) => error.to_wire().code(),
             CallError::Remote(error) => error.code(),
             CallError::NoResponders { .. } | CallError::Connection(_) => Code::Unavailable,
-            CallError::Timeout { .. } => Code::DeadlineExceeded,
-            CallError::TooLarge { .. } | CallError::Encode(_) => Code::InvalidArgument,
+            CallError::Timeout { .. } | CallError::Late { .. } => Code::DeadlineExceeded,
+            CallError::TooLarge { .. } | CallError::Encode(_) | CallError::Header(_) => {
+                Code::InvalidArgument
+            }
             CallError::Decode(_) => Code::Internal,
             CallError::Object(_) => Code::DataLoss,
             CallError::GaveUp { last, .. } => last.code(),

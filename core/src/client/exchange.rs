@@ -4,14 +4,15 @@ use super::ClientCore;
 use super::error::CallError;
 use super::retry::{self, Retry};
 use crate::store::{self, ObjectReader, StoreError};
-use crate::wire::codec::{Codec, CodecError};
+use crate::wire::codec::Codec;
 use crate::wire::error::{Code, Error};
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
-use async_nats::{HeaderMap, Message, StatusCode, Subject};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject};
 use bytes::Bytes;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Whatever keeps a call from its answer. `Service` is an error reply that nobody has looked at yet.
 pub(super) type Failure = CallError<Error>;
@@ -33,16 +34,32 @@ pub(super) enum Content {
 pub(super) struct Exchange {
     pub(super) core: ClientCore,
     pub(super) spec: &'static MethodSpec,
-    pub(super) body: Result<Bytes, CodecError>,
+    pub(super) body: Bytes,
+    /// Why it cannot be sent.
+    pub(super) wrong: Option<Box<Failure>>,
     pub(super) timeout: Duration,
     /// `None` when it is sent once.
     pub(super) retry: Option<Retry>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) headers: Option<Arc<HeaderMap>>,
     /// The answer is to be read as it comes.
     pub(super) streams: bool,
 }
 
 impl Exchange {
-    pub(super) async fn run(self) -> Result<Received, Failure> {
+    pub(super) async fn run(mut self) -> Result<Received, Failure> {
+        if let Some(failure) = self.wrong {
+            return Err(*failure);
+        }
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CallError::Late {
+                    subject: self.spec.subject,
+                });
+            }
+            self.timeout = self.timeout.min(left);
+        }
         match self.retry {
             None => self.attempt(self.timeout).await,
             // Boxed, so that a call that is sent once has no room for this in it.
@@ -52,7 +69,7 @@ impl Exchange {
 
     /// Sends it once.
     pub(super) async fn attempt(&self, limit: Duration) -> Result<Received, Failure> {
-        match tokio::time::timeout(limit, self.send()).await {
+        match tokio::time::timeout(limit, self.send(limit)).await {
             Ok(received) => received,
             Err(_) => Err(CallError::Timeout {
                 subject: self.spec.subject,
@@ -61,16 +78,10 @@ impl Exchange {
         }
     }
 
-    async fn send(&self) -> Result<Received, Failure> {
-        let Self {
-            core,
-            spec,
-            body,
-            streams,
-            ..
-        } = self;
-        let body = body.clone().map_err(CallError::Encode)?;
-        let message = request(core, spec, body).await?;
+    async fn send(&self, limit: Duration) -> Result<Received, Failure> {
+        let (core, spec) = (&self.core, self.spec);
+        let headers = request_headers(spec, self.headers.as_deref(), limit);
+        let message = request(core, spec.subject, headers, self.body.clone()).await?;
         let codec = match content_type(&message) {
             Some(said) => Codec::from_content_type(said).unwrap_or(spec.codec),
             None => spec.codec,
@@ -80,11 +91,11 @@ impl Exchange {
             return Err(CallError::Service(error));
         }
         let content = match headers.get(header::OBJECT) {
-            None if *streams => {
+            None if self.streams => {
                 Content::Stream(ByteStream::new(std::io::Cursor::new(message.payload)))
             }
             None => Content::Bytes(message.payload),
-            Some(reference) => fetch(core, reference.as_str(), &headers, *streams)
+            Some(reference) => fetch(core, reference.as_str(), &headers, self.streams)
                 .await
                 .map_err(CallError::Object)?,
         };
@@ -111,22 +122,48 @@ async fn fetch(
     })
 }
 
-async fn request(core: &ClientCore, spec: &MethodSpec, body: Bytes) -> Result<Message, Failure> {
+/// What a request says besides its body; nothing at all in the usual case, where the contract says it.
+fn request_headers(
+    spec: &MethodSpec,
+    headers: Option<&HeaderMap>,
+    limit: Duration,
+) -> Option<HeaderMap> {
+    let mut headers = headers.cloned();
+    if spec.codec != Codec::Json {
+        let headers = headers.get_or_insert_default();
+        headers.insert(header::CONTENT_TYPE, spec.codec.content_type());
+    }
+    // The service has its own clock run from the receipt for as long as the contract says: only less than that is news, and
+    // a hundredth less is not worth a header.
+    if limit + spec.timeout / 100 < spec.timeout {
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let headers = headers.get_or_insert_default();
+        headers.insert(
+            HeaderName::from_static(header::TIMEOUT),
+            HeaderValue::from(millis),
+        );
+    }
+    headers
+}
+
+async fn request(
+    core: &ClientCore,
+    subject: &'static str,
+    headers: Option<HeaderMap>,
+    body: Bytes,
+) -> Result<Message, Failure> {
     let client = &core.mux.client;
-    let subject = spec.subject;
-    // The server ends the connection of a client that sends more than it takes.
-    let (size, max) = (body.len() + header_bytes(spec.codec), client.max_payload());
+    // The server ends the connection of a client that sends more than it takes, headers included.
+    let size = body.len() + headers.as_ref().map_or(0, header::size);
+    let max = client.max_payload();
     if size > max {
         return Err(CallError::TooLarge { subject, size, max });
     }
     let mut pending = core.mux.register().await.map_err(connection)?;
     let reply = Subject::from(std::mem::take(&mut pending.subject));
-    let sent = match spec.codec {
-        Codec::Json => client.publish_with_reply(subject, reply, body).await,
-        #[cfg(feature = "msgpack")]
-        codec => {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, codec.content_type());
+    let sent = match headers {
+        None => client.publish_with_reply(subject, reply, body).await,
+        Some(headers) => {
             client
                 .publish_with_reply_and_headers(subject, reply, headers, body)
                 .await
@@ -141,18 +178,6 @@ async fn request(core: &ClientCore, spec: &MethodSpec, body: Bytes) -> Result<Me
         return Err(CallError::NoResponders { subject });
     }
     Ok(message)
-}
-
-/// What the headers of a request add to its body: the server counts both.
-fn header_bytes(codec: Codec) -> usize {
-    match codec {
-        Codec::Json => 0,
-        #[cfg(feature = "msgpack")]
-        codec => {
-            let fixed = "NATS/1.0\r\n: \r\n\r\n".len();
-            fixed + header::CONTENT_TYPE.len() + codec.content_type().len()
-        }
-    }
 }
 
 fn connection(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {

@@ -16,12 +16,14 @@ pub use retry::Retry;
 
 use crate::__private::Method;
 use crate::store::StoreError;
-use async_nats::{Client, jetstream};
+use crate::wire::context::Context;
+use crate::wire::header::{self, HeaderError};
+use async_nats::{Client, HeaderMap, jetstream};
 use mux::Mux;
 use retry::Retrying;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What every generated client is made of.
 #[derive(Debug, Clone)]
@@ -30,6 +32,10 @@ pub struct ClientCore {
     jetstream: Option<jetstream::Context>,
     timeout: Option<Duration>,
     retrying: Arc<Retrying>,
+    /// Of every call.
+    headers: Option<Arc<HeaderMap>>,
+    /// Of the call on whose behalf it calls.
+    deadline: Option<Instant>,
 }
 
 impl ClientCore {
@@ -41,6 +47,8 @@ impl ClientCore {
             jetstream: None,
             timeout: None,
             retrying: Arc::new(Retrying::new(Retry::default())),
+            headers: None,
+            deadline: None,
         }
     }
 
@@ -65,6 +73,25 @@ impl ClientCore {
         self
     }
 
+    /// Sends this header with every call.
+    ///
+    /// # Errors
+    /// When it cannot be one, or is the framework's.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, HeaderError> {
+        let (name, value) = header::checked(name, value)?;
+        Arc::make_mut(self.headers.get_or_insert_default()).insert(name, value);
+        Ok(self)
+    }
+
+    /// Calls on behalf of the call with this context: none waits for longer than its caller does.
+    #[must_use]
+    pub fn with_context(&self, context: &Context) -> Self {
+        Self {
+            deadline: Some(context.deadline()),
+            ..self.clone()
+        }
+    }
+
     /// The JetStream context.
     ///
     /// # Errors
@@ -75,7 +102,6 @@ impl ClientCore {
 
     /// Prepares a call. The body is encoded at once, so that the call borrows nothing.
     pub fn call<M: Method, B: Serialize + ?Sized>(&self, body: &B) -> Call<M::Answer, M::Error> {
-        let body = M::SPEC.codec.encode(body);
-        Call::new(self, M::SPEC, body)
+        Call::new(self, M::SPEC, M::SPEC.codec.encode(body))
     }
 }

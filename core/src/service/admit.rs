@@ -3,13 +3,15 @@
 //!
 //! Not generic, so that it is compiled once and not once a method.
 
-use super::finish::{Answer, Content, Context};
+use super::finish::{Answer, Content, Context, Failed};
 use crate::store::Keys;
 use crate::store::persist::{Permit, Writer};
 use crate::wire::codec::{Codec, CodecError};
+use crate::wire::context;
 use crate::wire::error::{Code, Error};
 use crate::wire::header;
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
+use std::time::Instant;
 
 /// A request that is being served, but for what is typed in it.
 pub(crate) struct Admitted {
@@ -19,31 +21,77 @@ pub(crate) struct Admitted {
     pub(crate) keys: Option<Keys>,
     /// For each of the stores that writes.
     room: Vec<Permit>,
+    /// `None` when nobody asks for it.
+    context: Option<CallContext>,
+}
+
+/// A call's context, which learns that the call is over when this goes.
+struct CallContext(context::Context);
+
+impl Drop for CallContext {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Admitted {
+    pub(crate) fn context(&self) -> Option<&context::Context> {
+        self.context.as_ref().map(|context| &context.0)
+    }
+
     pub(crate) fn answer(self, content: Content) -> Answer {
-        Answer::new(content, self.codec, self.keys.map(Keys::finish), self.room)
+        let headers = self
+            .context()
+            .and_then(|context| context.take_reply_headers());
+        let keys = self.keys.map(Keys::finish);
+        Answer::new(content, self.codec, headers, keys, self.room)
+    }
+
+    /// The handler's own error.
+    pub(crate) fn failure(self, error: Error) -> Failed {
+        let headers = self
+            .context()
+            .and_then(|context| context.take_reply_headers());
+        Failed { error, headers }
     }
 }
 
 impl Context {
-    pub(crate) fn admit(&self, message: &Message) -> Result<Admitted, Error> {
+    pub(crate) fn admit(
+        &self,
+        headers: Option<HeaderMap>,
+        received: Instant,
+        deadline: Instant,
+    ) -> Result<Admitted, Error> {
         let stores = self.spec.stores;
         Ok(Admitted {
-            codec: self.request_codec(message)?,
+            codec: self.request_codec(headers.as_ref())?,
             keys: (!stores.is_empty()).then(|| Keys::new(stores.iter().map(|store| store.key))),
             room: Vec::new(),
+            context: self.spec.context.then(|| {
+                let headers = headers.unwrap_or_default();
+                CallContext(context::Context::new(
+                    self.origin.clone(),
+                    headers,
+                    received,
+                    deadline,
+                ))
+            }),
         })
     }
 
+    /// Until when a request that was `received` then is to be answered: as long as the contract says, or as long as its caller
+    /// waits where that is shorter.
+    pub(crate) fn deadline(&self, message: &Message, received: Instant) -> Instant {
+        let timeout = self.spec.timeout;
+        let timeout = header::caller_timeout(message.headers.as_ref())
+            .map_or(timeout, |callers| callers.min(timeout));
+        received + timeout
+    }
+
     /// What the body is written in: what its header says, or else what the service speaks.
-    fn request_codec(&self, message: &Message) -> Result<Codec, Error> {
-        let Some(said) = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(header::CONTENT_TYPE))
-        else {
+    fn request_codec(&self, headers: Option<&HeaderMap>) -> Result<Codec, Error> {
+        let Some(said) = headers.and_then(|headers| headers.get(header::CONTENT_TYPE)) else {
             return Ok(self.spec.codec);
         };
         Codec::from_content_type(said.as_str()).ok_or_else(|| {

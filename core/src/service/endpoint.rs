@@ -240,19 +240,14 @@ impl EndpointLoop {
         cx: &mut Context<'_>,
     ) -> Option<Unserved> {
         let now = Instant::now();
-        let why = if self.stop.running.is_cancelled() {
-            Why::Stopped
-        } else if now - received >= self.endpoint.context().spec.timeout {
-            // Its caller has gone: nobody would read what the handler answers.
-            Why::Late
-        } else {
-            return self.serve(message, received, now, cx);
-        };
-        Some(Unserved {
-            reply: message.reply,
-            received,
-            why,
-        })
+        if self.stop.running.is_cancelled() {
+            return Some(Unserved {
+                reply: message.reply,
+                received,
+                why: Why::Stopped,
+            });
+        }
+        self.serve(message, received, now, cx)
     }
 
     /// Serves a request that was `received` then, and whose turn it is `now`.
@@ -263,11 +258,20 @@ impl EndpointLoop {
         now: Instant,
         cx: &mut Context<'_>,
     ) -> Option<Unserved> {
+        let deadline = self.endpoint.context().deadline(&message, received);
+        if now >= deadline {
+            // Its caller has gone: nobody would read what the handler answers.
+            return Some(Unserved {
+                reply: message.reply,
+                received,
+                why: Why::Late,
+            });
+        }
         let reply = message.reply.clone();
-        Arc::clone(&self.endpoint).begin(message, received, &mut self.slot);
+        Arc::clone(&self.endpoint).begin(message, received, deadline, &mut self.slot);
         if self.detour > 0 {
             self.detour -= 1;
-            self.spawn(reply, received);
+            self.spawn(reply, received, deadline);
             return None;
         }
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.slot.poll(cx)));
@@ -280,7 +284,7 @@ impl EndpointLoop {
         }
         match polled {
             Ok(Poll::Ready(verdict)) => self.endpoint.context().count(&verdict, end - received),
-            Ok(Poll::Pending) => self.spawn(reply, received),
+            Ok(Poll::Pending) => self.spawn(reply, received, deadline),
             Err(panic) => {
                 self.slot = idle();
                 return Some(Unserved {
@@ -294,7 +298,7 @@ impl EndpointLoop {
     }
 
     /// Lets the request in the slot go on in a task of its own.
-    fn spawn(&mut self, reply: Option<Subject>, received: Instant) {
+    fn spawn(&mut self, reply: Option<Subject>, received: Instant, deadline: Instant) {
         let serving = std::mem::replace(&mut self.slot, idle());
         self.running.count.fetch_add(1, Ordering::AcqRel);
         let counted = Counted(Arc::clone(&self.running));
@@ -302,7 +306,7 @@ impl EndpointLoop {
         let stop = self.stop.running.clone();
         tokio::spawn(async move {
             let _counted = counted;
-            serve_in_task(&*endpoint, serving, reply, received, stop).await;
+            serve_in_task(&*endpoint, serving, reply, received, deadline, stop).await;
         });
     }
 
@@ -336,10 +340,11 @@ async fn serve_in_task(
     mut serving: Serving,
     reply: Option<Subject>,
     received: Instant,
+    deadline: Instant,
     stop: CancellationToken,
 ) {
     let context = endpoint.context();
-    let limit = tokio::time::sleep_until((received + context.spec.timeout).into());
+    let limit = tokio::time::sleep_until(deadline.into());
     let mut limit = pin!(limit);
     let mut stopped = pin!(stop.cancelled());
     let ended = poll_fn(|cx| {
@@ -351,7 +356,8 @@ async fn serve_in_task(
         if limit.as_mut().poll(cx).is_ready() {
             let text = format!(
                 "{} took longer than {:?}",
-                context.spec.subject, context.spec.timeout
+                context.spec.subject,
+                deadline - received
             );
             return Poll::Ready(Err(Error::deadline_exceeded(text)));
         }

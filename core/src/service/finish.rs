@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use crate::store::object::{digest, upload_stream};
 use crate::store::persist::{Permit, Write, WriteAction, Writer};
 use crate::wire::codec::Codec;
+use crate::wire::context::Origin;
 use crate::wire::error::Error;
 use crate::wire::header;
 use crate::wire::spec::{MethodSpec, StoreAction, StoreKind, StoreSpec, WriteMode};
@@ -31,6 +32,7 @@ const MAX_REPLY_HEADERS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) spec: &'static MethodSpec,
+    pub(crate) origin: Origin,
     pub(crate) client: Client,
     pub(crate) reply_rule: Arc<ReplyRule>,
     pub(crate) stats: Arc<Stats>,
@@ -46,6 +48,8 @@ pub(crate) struct Context {
 pub(crate) struct Answer {
     content: Content,
     codec: Codec,
+    /// What the handler has set.
+    headers: Option<Box<HeaderMap>>,
     /// `None` when the method has no stores.
     kept: Option<Box<ToKeep>>,
 }
@@ -61,6 +65,7 @@ impl Answer {
     pub(crate) fn new(
         content: Content,
         codec: Codec,
+        headers: Option<Box<HeaderMap>>,
         keys: Option<Vec<Option<String>>>,
         room: Vec<Permit>,
     ) -> Self {
@@ -68,13 +73,20 @@ impl Answer {
         Self {
             content,
             codec,
+            headers,
             kept,
         }
     }
 }
 
+/// A handler's own error, and the headers that it has set.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    pub(crate) headers: Option<Box<HeaderMap>>,
+}
+
 /// What became of a request: the handler's answer or its error; or, around both, why it was refused.
-pub(crate) type Outcome = Result<Result<Answer, Error>, Error>;
+pub(crate) type Outcome = Result<Result<Answer, Failed>, Error>;
 
 /// What an answer's stores need.
 #[derive(Default)]
@@ -132,7 +144,7 @@ impl Context {
     pub(crate) async fn finish(
         &self,
         reply: Option<Subject>,
-        received: Instant,
+        deadline: Instant,
         outcome: Outcome,
     ) -> Verdict {
         match outcome {
@@ -140,8 +152,9 @@ impl Context {
             Ok(Ok(Answer {
                 content: Content::Bytes(body),
                 codec: Codec::Json,
+                headers: None,
                 kept: None,
-            })) if self.fits(&body, Codec::Json, false) => {
+            })) if body.len() <= self.client.max_payload() => {
                 if let Some(reply) = reply
                     && let Err(error) = self.client.publish(reply, body).await
                 {
@@ -150,19 +163,22 @@ impl Context {
                 None
             }
             // Boxed, so that the usual case is not copied around with room for all of this in it.
-            outcome => Box::pin(self.finish_at_length(reply, received, outcome)).await,
+            outcome => Box::pin(self.finish_at_length(reply, deadline, outcome)).await,
         }
     }
 
     async fn finish_at_length(
         &self,
         reply: Option<Subject>,
-        received: Instant,
+        deadline: Instant,
         outcome: Outcome,
     ) -> Verdict {
         let kept = match outcome {
-            Ok(Ok(answer)) => self.keep(reply.is_some(), received, answer).await,
-            Ok(Err(error)) => return self.fail(reply, error).await,
+            Ok(Ok(answer)) => self.keep(reply.is_some(), deadline, answer).await,
+            Ok(Err(Failed { error, headers })) => {
+                let headers = headers.map(|headers| *headers).unwrap_or_default();
+                return self.fail(reply, headers, error).await;
+            }
             Err(refusal) => Err(refusal),
         };
         let kept = match kept {
@@ -188,12 +204,13 @@ impl Context {
     async fn keep(
         &self,
         replies: bool,
-        received: Instant,
+        deadline: Instant,
         answer: Answer,
     ) -> Result<Kept<'_>, Error> {
         let Answer {
             content,
             codec,
+            headers,
             kept,
         } = answer;
         let ToKeep { keys, room } = kept.map(|kept| *kept).unwrap_or_default();
@@ -229,7 +246,8 @@ impl Context {
                 })
             });
         let planned: Vec<_> = planned.collect();
-        let too_large = replies && !self.fits(&body, codec, !planned.is_empty());
+        let headers = headers.map(|headers| *headers);
+        let too_large = replies && !self.fits(&body, codec, headers.as_ref(), !planned.is_empty());
         // The first one that can; the others write as they would otherwise.
         let carrier = planned
             .iter()
@@ -247,7 +265,7 @@ impl Context {
         let mut kept = Kept {
             body,
             codec,
-            headers: None,
+            headers,
             later: Vec::new(),
         };
         if let Some(reference) = reference {
@@ -268,7 +286,7 @@ impl Context {
             let reference =
                 by_reference.then(|| Reference::new(spec, &write.key, digest(&kept.body)));
             let revision = writer
-                .submit_and_wait(write, permit, self.write_deadline(received))
+                .submit_and_wait(write, permit, write_deadline(deadline))
                 .await
                 .map_err(|error| {
                     Error::unavailable(format!(
@@ -332,22 +350,14 @@ impl Context {
         }
     }
 
-    /// Until when a write may take that comes before its reply. A tenth of the time that is left belongs to the reply: the
-    /// caller shall hear that it was not stored, and not just wait in vain.
-    fn write_deadline(&self, received: Instant) -> tokio::time::Instant {
-        let now = Instant::now();
-        let left = (received + self.spec.timeout).saturating_duration_since(now);
-        (now + left.mul_f64(0.9)).into()
-    }
-
     /// Whether a message can carry `body`; headers count as well.
-    fn fits(&self, body: &Bytes, codec: Codec, stored: bool) -> bool {
-        let headers = if stored || codec != Codec::Json {
+    fn fits(&self, body: &Bytes, codec: Codec, headers: Option<&HeaderMap>, stored: bool) -> bool {
+        let ours = if stored || codec != Codec::Json {
             MAX_REPLY_HEADERS
         } else {
             0
         };
-        body.len() + headers <= self.client.max_payload()
+        body.len() + ours + headers.map_or(0, header::size) <= self.client.max_payload()
     }
 
     async fn reply(&self, reply: Subject, headers: Option<HeaderMap>, codec: Codec, body: Bytes) {
@@ -375,13 +385,16 @@ impl Context {
 
     /// Replies with an error of the framework's own; ends as the verdict.
     pub(crate) async fn refuse(&self, reply: Option<Subject>, error: Error) -> Verdict {
-        self.fail(reply, error.refused()).await
+        self.fail(reply, HeaderMap::new(), error.refused()).await
     }
 
-    /// Replies with an error; ends as the verdict.
-    async fn fail(&self, reply: Option<Subject>, error: Error) -> Verdict {
+    /// Replies with an error, and with these headers besides; ends as the verdict.
+    async fn fail(&self, reply: Option<Subject>, mut headers: HeaderMap, error: Error) -> Verdict {
         if let Some(reply) = reply {
-            let mut headers = HeaderMap::new();
+            if header::size(&headers) > self.client.max_payload() / 2 {
+                // The error is what its caller needs.
+                headers = HeaderMap::new();
+            }
             insert(
                 &mut headers,
                 header::SERVICE_ERROR,
@@ -391,7 +404,7 @@ impl Context {
                 header::SERVICE_ERROR_CODE,
                 HeaderValue::from(error.code().number()),
             );
-            let body = self.error_body(&error);
+            let body = self.error_body(&error, header::size(&headers));
             if let Err(failed) = self.client.publish_with_headers(reply, headers, body).await {
                 tracing::warn!(subject = self.spec.subject, error = %failed, "an error reply could not be sent");
             }
@@ -399,11 +412,8 @@ impl Context {
         Some(Box::new(error))
     }
 
-    fn error_body(&self, error: &Error) -> Bytes {
-        let max = self
-            .client
-            .max_payload()
-            .saturating_sub(2 * MAX_ERROR_HEADER);
+    fn error_body(&self, error: &Error, headers: usize) -> Bytes {
+        let max = self.client.max_payload().saturating_sub(headers);
         match Codec::Json.encode(error) {
             Ok(body) if body.len() <= max => body,
             // The header still says what it is.
@@ -470,6 +480,14 @@ impl From<Box<dyn Any + Send>> for Panic {
         };
         Self(text)
     }
+}
+
+/// Until when a write may take that comes before its reply, which has time until `deadline`. A tenth of the time that is left
+/// belongs to the reply: the caller shall hear that it was not stored, and not just wait in vain.
+fn write_deadline(deadline: Instant) -> tokio::time::Instant {
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
+    (now + left.mul_f64(0.9)).into()
 }
 
 /// Inserts `value`, which must be free of line breaks; the infallible conversion panics on one.

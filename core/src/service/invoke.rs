@@ -22,8 +22,14 @@ pub(crate) type Serving = ReusableBoxFuture<'static, Verdict>;
 pub(crate) trait Endpoint: Send + Sync {
     fn context(&self) -> &Context;
 
-    /// Puts the future that serves `message`, which was `received` then, into `slot`.
-    fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving);
+    /// Puts the future that serves `message`, which was `received` then and has time until `deadline`, into `slot`.
+    fn begin(
+        self: Arc<Self>,
+        message: Message,
+        received: Instant,
+        deadline: Instant,
+        slot: &mut Serving,
+    );
 }
 
 /// Collects the endpoints of a service; generated code fills it.
@@ -80,20 +86,28 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
         &self.context
     }
 
-    fn begin(self: Arc<Self>, message: Message, received: Instant, slot: &mut Serving) {
+    fn begin(
+        self: Arc<Self>,
+        mut message: Message,
+        received: Instant,
+        deadline: Instant,
+        slot: &mut Serving,
+    ) {
         // One future and two plain functions, since this is compiled once a method: a future costs the compiler more.
         slot.set(async move {
-            let outcome = match open::<S, M>(&self.context, &message) {
+            let headers = message.headers.take();
+            let admitted = self.context.admit(headers, received, deadline);
+            let outcome = match open::<S, M>(&self.context, admitted, &message.payload) {
                 Ok((request, mut call)) => match self.context.reserve(&mut call).await {
                     Ok(()) => {
-                        let returned = M::call(&self.service, request).await;
+                        let returned = M::call(&self.service, request, call.context()).await;
                         close::<S, M>(returned, call, &message.payload)
                     }
                     Err(refusal) => Err(refusal),
                 },
                 Err(refusal) => Err(refusal),
             };
-            self.context.finish(message.reply, received, outcome).await
+            self.context.finish(message.reply, deadline, outcome).await
         });
     }
 }
@@ -101,10 +115,11 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
 /// What comes before the handler.
 fn open<'m, S, M: Handle<S>>(
     context: &Context,
-    message: &'m Message,
+    admitted: Result<Admitted, Error>,
+    body: &'m [u8],
 ) -> Result<(M::Request<'m>, Admitted), Error> {
-    let mut call = context.admit(message)?;
-    let body = call.codec.body_or_unit(&message.payload);
+    let mut call = admitted?;
+    let body = call.codec.body_or_unit(body);
     let request = match call.codec.decode(body) {
         Ok(request) => request,
         Err(error) => return Err(context.undecodable(&error)),
@@ -124,7 +139,7 @@ fn close<S, M: Handle<S>>(
 ) -> Outcome {
     let value = match returned {
         Ok(value) => value,
-        Err(error) => return Ok(Err(error.to_wire())),
+        Err(error) => return Ok(Err(call.failure(error.to_wire()))),
     };
     let codec = call.codec;
     if let Some(keys) = &mut call.keys

@@ -13,6 +13,7 @@ use super::stores::Stores;
 use crate::__private::Service;
 use crate::store::persist::WriterLimits;
 use crate::store::{FailedWrite, FailureHook};
+use crate::wire::context::Origin;
 use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
@@ -180,6 +181,11 @@ impl Server {
                 instance.endpoints.push((method, Arc::clone(&stats)));
                 let endpoint = bind(Context {
                     spec: method,
+                    origin: Origin {
+                        service: spec,
+                        method,
+                        instance: instance.id.as_str().into(),
+                    },
                     client: client.clone(),
                     reply_rule: Arc::clone(&reply_rule),
                     stats,

@@ -1,8 +1,9 @@
-//! What a service and its callers agree on: the codec, the error table, the headers, and the description of a contract.
+//! What a service and its callers agree on: the codec, the error table, the headers, a call's context, and the description of a contract.
 //!
 //! Nothing here opens a subscription or touches a store; both sides and the engine use it.
 
 pub(crate) mod codec;
+pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod header;
 pub(crate) mod spec;

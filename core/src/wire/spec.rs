@@ -40,8 +40,37 @@ pub struct MethodSpec {
     pub metadata: &'static [(&'static str, &'static str)],
     /// How bodies and entries are encoded.
     pub codec: Codec,
+    /// The handler asks for its call's context.
+    pub context: bool,
     /// What happens in stores after a successful call, in the order of the attributes.
     pub stores: &'static [StoreSpec],
+}
+
+impl ServiceSpec {
+    /// What a context without a call says.
+    pub(crate) const NONE: Self = Self {
+        name: "",
+        version: "0.0.0",
+        description: "",
+        metadata: &[],
+        methods: &[],
+    };
+}
+
+impl MethodSpec {
+    /// What a context without a call says.
+    pub(crate) const NONE: Self = Self {
+        name: "",
+        subject: "",
+        description: "",
+        queue_group: None,
+        timeout: Duration::ZERO,
+        idempotent: false,
+        metadata: &[],
+        codec: Codec::Json,
+        context: true,
+        stores: &[],
+    };
 }
 
 /// One `#[kv_store]`, `#[kv_evict]`, `#[object_store]` or `#[object_evict]`.

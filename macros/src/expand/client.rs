@@ -57,6 +57,27 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 Self { core: self.core.with_retry(policy) }
             }
 
+            /// Sends this header with every call; one call adds its own with `Call::header`.
+            ///
+            /// # Errors
+            /// When the name or the value cannot stand in a header, or the name is the framework's.
+            #vis fn with_header(
+                self,
+                name: &::core::primitive::str,
+                value: &::core::primitive::str,
+            ) -> ::core::result::Result<Self, #private::HeaderError> {
+                match self.core.with_header(name, value) {
+                    ::core::result::Result::Ok(core) => ::core::result::Result::Ok(Self { core }),
+                    ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+                }
+            }
+
+            /// Calls on behalf of the call that a handler is serving: no call waits for longer than that one's caller does.
+            #[must_use]
+            #vis fn with_context(&self, context: &#private::Context) -> Self {
+                Self { core: self.core.with_context(context) }
+            }
+
             /// The stores that hold the answers.
             ///
             /// # Errors

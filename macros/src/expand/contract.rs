@@ -117,6 +117,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
     let subject = &subject.value;
     let queue_group = option(method.queue_group.as_ref().map(|group| quote!(#group)));
     let timeout = duration(method.timeout);
+    let context = method.context.is_some();
     let metadata = pairs(&method.metadata);
     let codec = match names.service.codec {
         Codec::Json => quote!(#private::Codec::Json),
@@ -133,6 +134,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
             idempotent: #idempotent,
             metadata: #metadata,
             codec: #codec,
+            context: #context,
             stores: &[#(#stores),*],
         }
     }

@@ -1,7 +1,7 @@
 //! The server's side of a method: the body, the keys that it and the answer give, and the call.
 
 use super::names::{self, Names, located, moved};
-use crate::model::{Arg, From, Method, Output, When};
+use crate::model::{Arg, ContextArg, From, Method, Output, When};
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
@@ -47,16 +47,29 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
             quote!(#args<#(#types),* #end)
         }
     };
-    let arguments = match &method.args[..] {
-        [] => quote!(),
-        [_] => quote!(request),
+    let mut arguments: Vec<TokenStream> = match &method.args[..] {
+        [] => Vec::new(),
+        [_] => vec![quote!(request)],
         several => {
             let fields = several.iter().map(|arg| &arg.ident);
-            quote!(#(request.#fields),*)
+            fields.map(|field| quote!(request.#field)).collect()
+        }
+    };
+    let context = match &method.context {
+        None => quote!(_),
+        Some(ContextArg { position, ty }) => {
+            // An error about the type underlines it.
+            let (first, last) = names::ends_of(ty);
+            let (open, end) = (
+                moved(quote!(#private::context::<), first),
+                quote_spanned!(last=> >),
+            );
+            arguments.insert(*position, quote!(#open #ty #end (context)));
+            quote!(context)
         }
     };
     let ident = method.ident();
-    let call = quote!(<S as #service>::#ident(service, #arguments));
+    let call = quote!(<S as #service>::#ident(service, #(#arguments),*));
     let call = match &method.output {
         Output::Result { .. } => call,
         Output::Other(ty) => {
@@ -100,9 +113,10 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
             fn call<'a>(
                 service: &'a S,
                 request: Self::Request<'a>,
+                #context: ::core::option::Option<&#private::Context>,
             ) -> impl ::core::future::Future<
                 Output = ::core::result::Result<Self::Answer, Self::Error>
-            > + ::core::marker::Send + 'a {
+            > + ::core::marker::Send {
                 #unused
                 #call
             }

@@ -109,7 +109,7 @@ fn spanned_at(ty: &Type, pick: &TokenStream, outcome: &TokenStream, name: &str) 
 }
 
 /// Where a type begins and ends.
-fn ends_of(ty: &Type) -> (Span, Span) {
+pub(super) fn ends_of(ty: &Type) -> (Span, Span) {
     let tokens: Vec<_> = quote!(#ty).into_iter().collect();
     let first = tokens
         .first()

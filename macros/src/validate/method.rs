@@ -1,7 +1,7 @@
 //! Rules of a method: its signature, and the options in `#[endpoint(..)]`.
 
 use super::types::{Direction, check_message_type};
-use super::{Defaults, service, store};
+use super::{Defaults, context, service, store};
 use crate::diag::Errors;
 use crate::model::{Arg, Helper, Item, Method, Output, RESERVED};
 use crate::options::{self, Opt, Reader, Spanned};
@@ -25,6 +25,7 @@ const OPTIONS: &[&str] = &[
 pub(super) fn helper(mut input: MethodInput, errors: &mut Errors) -> Item {
     check_cfg_attr(&mut input, errors);
     check_attributes(&mut input, errors);
+    context::refuse_in_helper(&mut input.sig, errors);
     Item::Helper(Box::new(Helper {
         attrs: input.attrs,
         sig: input.sig,
@@ -39,7 +40,8 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
     check_receiver(&input.sig, errors);
     check_generics(&input.sig, errors);
     check_qualifiers(&input.sig, errors);
-    let args = arguments(&input, errors);
+    let context = context::take(&mut input.sig, errors);
+    let args = arguments(&input, context.as_ref(), errors);
     let output = output(&input.sig, errors);
 
     let options = endpoint_options(&input.ours, errors);
@@ -101,6 +103,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         body: input.body,
         attrs: input.attrs,
         args,
+        context: context.map(|marked| marked.argument),
         output,
         stores,
     }
@@ -231,10 +234,18 @@ fn check_qualifiers(sig: &Signature, errors: &mut Errors) {
     }
 }
 
-fn arguments(input: &MethodInput, errors: &mut Errors) -> Vec<Arg> {
+/// The parts of the body: every argument but the marked one.
+fn arguments(
+    input: &MethodInput,
+    context: Option<&context::Marked>,
+    errors: &mut Errors,
+) -> Vec<Arg> {
     let mut args: Vec<Arg> = Vec::new();
     for (i, arg) in input.sig.inputs.iter().enumerate() {
         let FnArg::Typed(arg) = arg else { continue };
+        if context.is_some_and(|context| context.input == i) {
+            continue;
+        }
         let ident = match &*arg.pat {
             Pat::Ident(pat)
                 if pat.by_ref.is_none()

@@ -46,6 +46,13 @@ pub trait Profiles: Send + Sync + 'static {
     #[endpoint(subject = "render", timeout = "1m", metadata(slow = "yes"), queue_group = false)]
     async fn render(&self, path: &str) -> Vec<u8>;
 
+    /// Is told of its call.
+    #[kv_evict(bucket = "user_profiles", key = "told.<id>")]
+    async fn told(&self, id: u64, #[context] ctx: &nats_service::Context, text: &str) -> usize;
+
+    /// Is told of its call, and of nothing else.
+    async fn alone(&self, #[nats_service::context] ctx: &nats_service::Context);
+
     /// Answers nothing and takes nothing.
     async fn ping(&self);
 
@@ -77,6 +84,12 @@ impl Profiles for Service {
         self.plain()
     }
 
+    async fn told(&self, id: u64, ctx: &nats_service::Context, text: &str) -> usize {
+        id as usize + text.len() + ctx.headers().len()
+    }
+
+    async fn alone(&self, _ctx: &nats_service::Context) {}
+
     async fn ping(&self) {}
 }
 
@@ -89,6 +102,8 @@ async fn use_it(nats: nats_service::async_nats::Client, js: nats_service::async_
     let _: Profile = client.make(Cow::Borrowed("x"), 3, "text").await?;
     let _: Vec<u8> = client.render("a/b").await?;
     let () = client.ping().await?;
+    let _: usize = client.with_header("X-A", "b")?.told(&7, "text").header("X-B", "c").await?;
+    let () = client.alone().await?;
     let stores = client.stores()?;
     let _ = stores.save_profile().at("a", "b", 3)?;
     let _ = stores.save_profile().matching("a", Any, 7)?;
