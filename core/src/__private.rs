@@ -1,6 +1,10 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
 pub use crate::client::{Call, CallError, ClientCore, Retry};
+#[cfg(feature = "schema")]
+pub use crate::contract::{
+    AsyncApi, ContractBuilder, DescribeError, Described, ErrorVariant, MethodBuilder, NoMethod,
+};
 pub use crate::service::{Mount, Server};
 pub use crate::store::{
     BucketSpec, Capture, CaptureForm, KeyError, KeyFilter, KeySource, KeyTemplate, KeyToken, Keys,
@@ -16,6 +20,8 @@ pub use crate::wire::spec::{
 };
 pub use async_nats::Client;
 pub use async_nats::jetstream::Context as JetStream;
+#[cfg(feature = "schema")]
+pub use schemars;
 pub use serde;
 pub use serde_json;
 pub use std;

@@ -69,15 +69,20 @@
 //! | feature | for | default |
 //! |---|---|---|
 //! | `msgpack` | `codec = "msgpack"`: bodies and entries in MessagePack, with field names | off |
+//! | `schema` | `ProfilesContract::asyncapi()` and `contract`: the contract as an AsyncAPI document, and its test | off |
 
 #[doc(hidden)]
 pub mod __private;
 mod client;
+#[cfg(feature = "schema")]
+pub mod contract;
 mod service;
 mod store;
 mod wire;
 
 pub use async_nats;
+#[cfg(feature = "schema")]
+pub use schemars;
 pub use serde;
 
 pub use client::{Call, CallError, Reply, Retry};

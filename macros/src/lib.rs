@@ -72,7 +72,7 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 ///   argument of an owned type is taken by value or by reference;
 /// - `ProfilesStores`: `new(js)`, and for every method that keeps its answers a typed store, `ProfilesSaveProfileStore`, with
 ///   `at(..)` and `matching(..)` that take the captures of its key in order, named after the last part of each;
-/// - `ProfilesContract`: the description that all of them share.
+/// - `ProfilesContract`: the description that all of them share; with the feature `schema`, `asyncapi()` gives it as a document.
 ///
 /// All have the trait's visibility. `cfg` on a method removes everything of it; its documentation and `deprecated` go to the
 /// client's method and to the store too.
@@ -203,6 +203,7 @@ pub fn object_evict(_: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// | option | value | default |
 /// |---|---|---|
+/// | `schema` | alone: derives `JsonSchema` too, with the feature `schema`; attributes of schemars work | not derived |
 /// | `crate` | a path, where `nats-service` is renamed or re-exported | `::nats_service` |
 #[proc_macro_attribute]
 pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -69,6 +69,8 @@ pub(crate) struct Method {
     pub(crate) subject: Spanned<String>,
     pub(crate) description: String,
     pub(crate) queue_group: Option<String>,
+    /// The method says it, and not the service.
+    pub(crate) own_queue_group: bool,
     pub(crate) timeout: Duration,
     pub(crate) idempotent: bool,
     pub(crate) metadata: Vec<(String, String)>,

@@ -140,6 +140,16 @@ async function main() {
     async obj_link_store(request) {
       return infoOf(await (await store(request.bucket)).linkStore(named(request.name), await store(request.target_bucket)));
     },
+
+    // Documents.
+
+    async asyncapi_check({ document }) {
+      const { Parser } = require("@asyncapi/parser");
+      const { document: parsed, diagnostics } = await new Parser().parse(document);
+      const operations = parsed?.operations().all().map((operation) => operation.id()) ?? [];
+      const said = diagnostics.map((it) => ({ severity: it.severity, code: it.code, path: it.path.join("."), message: it.message }));
+      return { operations, diagnostics: said };
+    },
   };
 
   const say = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);

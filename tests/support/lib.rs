@@ -117,5 +117,5 @@ mod pages {
         )* };
     }
 
-    pages! { client errors keys persistence redis running service stores testing }
+    pages! { client contract errors keys persistence redis running service stores testing }
 }

@@ -1,5 +1,6 @@
 //! `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as ADR-32 has them: how `nats micro` and every official client find us.
 
+use super::placement::Place;
 use super::stats::Stats;
 use crate::store::WriterStats;
 use crate::store::persist::Writers;
@@ -18,11 +19,77 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) spec: &'static ServiceSpec,
+    pub(crate) metadata: Pairs,
     pub(crate) id: String,
     pub(crate) started: OffsetDateTime,
-    pub(crate) endpoints: Vec<(&'static MethodSpec, Arc<Stats>)>,
+    pub(crate) endpoints: Vec<Listed>,
     /// `None` without JetStream.
     pub(crate) writers: Option<Writers>,
+}
+
+/// One endpoint, as discovery has it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) spec: &'static MethodSpec,
+    pub(crate) place: Place,
+    pub(crate) metadata: Pairs,
+    pub(crate) stats: Arc<Stats>,
+}
+
+type Pairs = BTreeMap<String, String>;
+
+/// What a contract's metadata is, and what a document adds.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    pub(crate) service: Pairs,
+    /// By the endpoint's name.
+    pub(crate) endpoints: BTreeMap<String, Pairs>,
+}
+
+impl Metadata {
+    pub(crate) fn of(spec: &ServiceSpec) -> Self {
+        let pairs = |pairs: &[(&str, &str)]| -> Pairs {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let methods = spec.methods.iter();
+        Self {
+            service: pairs(spec.metadata),
+            endpoints: methods
+                .map(|method| (method.name.to_owned(), pairs(method.metadata)))
+                .collect(),
+        }
+    }
+
+    /// Adds the short forms. What the trait says itself stays.
+    #[cfg(feature = "schema")]
+    pub(crate) fn with_contracts(
+        mut self,
+        spec: &ServiceSpec,
+        contracts: &[crate::contract::ShortForms],
+    ) -> Self {
+        for contract in contracts
+            .iter()
+            .filter(|contract| contract.name == spec.name)
+        {
+            for (name, value) in &contract.service {
+                self.service
+                    .entry((*name).to_owned())
+                    .or_insert_with(|| value.clone());
+            }
+            for (endpoint, pairs) in &contract.endpoints {
+                let metadata = self.endpoints.entry(endpoint.clone()).or_default();
+                for (name, value) in pairs {
+                    metadata
+                        .entry((*name).to_owned())
+                        .or_insert_with(|| value.clone());
+                }
+            }
+        }
+        self
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -45,7 +112,7 @@ struct Response<'a, T> {
     name: &'a str,
     id: &'a str,
     version: &'a str,
-    metadata: BTreeMap<&'a str, &'a str>,
+    metadata: &'a Pairs,
     #[serde(flatten)]
     rest: T,
 }
@@ -64,7 +131,7 @@ struct EndpointInfo<'a> {
     name: &'a str,
     subject: &'a str,
     queue_group: &'a str,
-    metadata: BTreeMap<&'a str, &'a str>,
+    metadata: &'a Pairs,
 }
 
 #[derive(Serialize)]
@@ -128,17 +195,17 @@ impl Instance {
             name: self.spec.name,
             id: &self.id,
             version: self.spec.version,
-            metadata: self.spec.metadata.iter().copied().collect(),
+            metadata: &self.metadata,
             rest,
         }
     }
 
     fn info(&self) -> Info<'_> {
-        let endpoints = self.endpoints.iter().map(|(spec, _)| EndpointInfo {
-            name: spec.name,
-            subject: spec.subject,
-            queue_group: spec.queue_group.unwrap_or_default(),
-            metadata: spec.metadata.iter().copied().collect(),
+        let endpoints = self.endpoints.iter().map(|listed| EndpointInfo {
+            name: listed.spec.name,
+            subject: &listed.place.subject,
+            queue_group: listed.place.queue_group.as_deref().unwrap_or_default(),
+            metadata: &listed.metadata,
         });
         Info {
             description: self.spec.description,
@@ -147,13 +214,14 @@ impl Instance {
     }
 
     fn stats(&self) -> StatsBody<'_> {
-        let endpoints = self.endpoints.iter().map(|(spec, stats)| {
-            let reading = stats.read();
+        let endpoints = self.endpoints.iter().map(|listed| {
+            let spec = listed.spec;
+            let reading = listed.stats.read();
             let processing_time = u64::try_from(reading.processing.as_nanos()).unwrap_or(u64::MAX);
             EndpointStats {
                 name: spec.name,
-                subject: spec.subject,
-                queue_group: spec.queue_group.unwrap_or_default(),
+                subject: &listed.place.subject,
+                queue_group: listed.place.queue_group.as_deref().unwrap_or_default(),
                 num_requests: reading.requests,
                 num_errors: reading.errors,
                 last_error: reading.last_error,

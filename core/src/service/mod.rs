@@ -12,6 +12,7 @@ mod drain;
 mod endpoint;
 mod finish;
 mod invoke;
+mod placement;
 mod reply;
 mod running;
 mod server;

@@ -1,10 +1,11 @@
 //! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
 
-use super::discovery::{self, Instance};
+use super::discovery::{self, Instance, Listed, Metadata};
 use super::drain;
 use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
 use super::invoke::{Mount, Mounted};
+use super::placement::Placement;
 use super::reply::ReplyRule;
 use super::running::Running;
 use super::start_error::StartError;
@@ -58,6 +59,9 @@ pub struct Server {
     reply_rule: ReplyRule,
     write_limits: WriterLimits,
     failure_hook: Option<FailureHook>,
+    placement: Placement,
+    #[cfg(feature = "schema")]
+    contracts: Vec<crate::contract::ShortForms>,
 }
 
 impl std::fmt::Debug for Server {
@@ -82,6 +86,9 @@ impl Server {
             reply_rule: ReplyRule::default(),
             write_limits: WriterLimits::default(),
             failure_hook: None,
+            placement: Placement::default(),
+            #[cfg(feature = "schema")]
+            contracts: Vec::new(),
         }
     }
 
@@ -143,6 +150,48 @@ impl Server {
         self
     }
 
+    /// Puts all subjects under a prefix: with `"staging"`, `profiles.save` is served as `staging.profiles.save`. Callers say the
+    /// same with `with_prefix` of the generated client. Discovery stays where it is, and shows the subjects as they are;
+    /// the names of buckets stay too, so give environments that must not share their state an account each.
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.placement.prefix(prefix);
+        self
+    }
+
+    /// The queue group of these services' endpoints, instead of what their traits say. Requests are divided among the instances
+    /// of one group, and each group gets all of them: a second group sees what the first does. An endpoint that says
+    /// its own (`#[endpoint(queue_group = ..)]`), or that it has none, keeps to that.
+    pub fn queue_group(mut self, name: &str) -> Self {
+        self.placement.queue_group(Some(name));
+        self
+    }
+
+    /// No queue group for these services' endpoints: every instance gets every request. Endpoints that say their own keep it.
+    pub fn no_queue_group(mut self) -> Self {
+        self.placement.queue_group(None);
+        self
+    }
+
+    /// Shows the short form of a contract in discovery: `nats micro info` then has, in the metadata of each endpoint, its
+    /// `request`, `answer`, `errors` and `stores`, and in the service's the `contract`'s digest. What the trait says in
+    /// `metadata(..)` under the same names stays.
+    ///
+    /// ```
+    /// # use nats_service::{Server, nats_service};
+    /// # #[nats_service] pub trait Greeter { async fn hello(&self, name: String) -> String; }
+    /// # struct Polite; impl Greeter for Polite { async fn hello(&self, name: String) -> String { name } }
+    /// # fn serve(nats: nats_service::async_nats::Client) {
+    /// let server = Server::new(nats)
+    ///     .serve(GreeterServer::new(Polite))
+    ///     .describe(&GreeterContract::asyncapi());
+    /// # }
+    /// ```
+    #[cfg(feature = "schema")]
+    pub fn describe(mut self, contract: &crate::contract::AsyncApi) -> Self {
+        self.contracts.push(contract.short_forms());
+        self
+    }
+
     /// Starts: makes the buckets, subscribes, and returns when the NATS server has confirmed the subscriptions.
     ///
     /// # Errors
@@ -152,6 +201,7 @@ impl Server {
             return Err(StartError::NoService);
         }
         self.check_subjects()?;
+        self.placement.check()?;
         let stores = self.open_stores().await?;
 
         let Self {
@@ -160,14 +210,21 @@ impl Server {
             services,
             limits,
             reply_rule,
+            placement,
+            #[cfg(feature = "schema")]
+            contracts,
             ..
         } = self;
         let reply_rule = Arc::new(reply_rule);
         let stop = Stop::default();
         let (mut endpoints, mut discovery) = (JoinSet::new(), JoinSet::new());
         for (spec, mount) in services {
+            let metadata = Metadata::of(spec);
+            #[cfg(feature = "schema")]
+            let metadata = metadata.with_contracts(spec, &contracts);
             let mut instance = Instance {
                 spec,
+                metadata: metadata.service,
                 id: instance_id(&client),
                 started: discovery::now(),
                 endpoints: Vec::new(),
@@ -178,7 +235,17 @@ impl Server {
             } in mount.endpoints
             {
                 let stats = Arc::<Stats>::default();
-                instance.endpoints.push((method, Arc::clone(&stats)));
+                let place = placement.of(method);
+                instance.endpoints.push(Listed {
+                    spec: method,
+                    place: place.clone(),
+                    metadata: metadata
+                        .endpoints
+                        .get(method.name)
+                        .cloned()
+                        .unwrap_or_default(),
+                    stats: Arc::clone(&stats),
+                });
                 let endpoint = bind(Context {
                     spec: method,
                     origin: Origin {
@@ -196,16 +263,13 @@ impl Server {
                     jetstream: jetstream.clone(),
                     patience: limits.patience,
                 });
-                let subscription = match method.queue_group {
-                    Some(group) => {
-                        client
-                            .queue_subscribe(method.subject, group.to_owned())
-                            .await
-                    }
-                    None => client.subscribe(method.subject).await,
+                let subject = place.subject.clone();
+                let subscription = match place.queue_group {
+                    Some(group) => client.queue_subscribe(subject, group).await,
+                    None => client.subscribe(subject).await,
                 };
                 let subscription = subscription.map_err(|source| StartError::Subscribe {
-                    subject: method.subject.to_owned(),
+                    subject: place.subject,
                     source,
                 })?;
                 endpoints

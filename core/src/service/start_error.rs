@@ -16,6 +16,22 @@ pub enum StartError {
         /// The whole subject.
         subject: &'static str,
     },
+    /// The prefix cannot stand in a subject.
+    #[error(
+        "`{prefix}` cannot be a prefix of subjects: it consists of ASCII letters, digits, `_` and `-`, in tokens joined by dots, and is not `_INBOX`"
+    )]
+    Prefix {
+        /// What was given to [`Server::prefix`](crate::Server::prefix).
+        prefix: String,
+    },
+    /// The queue group cannot be one.
+    #[error(
+        "`{name}` cannot be a queue group: it consists of ASCII letters, digits, `_`, `-` and single dots"
+    )]
+    QueueGroup {
+        /// What was given to [`Server::queue_group`](crate::Server::queue_group).
+        name: String,
+    },
     /// A method answers with a [`ByteStream`](crate::ByteStream), and nothing says where to put it.
     #[error(
         "`{subject}` answers with a `ByteStream`, which is kept as an object: add `#[object_store(bucket = .., key = ..)]` to the method"

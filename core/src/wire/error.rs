@@ -27,7 +27,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            const ALL: &'static [Code] = &[$(Code::$name),+];
+            pub(crate) const ALL: &'static [Code] = &[$(Code::$name),+];
 
             /// The number on the wire.
             #[must_use]

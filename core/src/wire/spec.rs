@@ -32,6 +32,8 @@ pub struct MethodSpec {
     pub description: &'static str,
     /// The queue group; `None` when every instance is to get every request.
     pub queue_group: Option<&'static str>,
+    /// The method itself says so, and not its service: a server's own queue group does not replace it.
+    pub own_queue_group: bool,
     /// How long a call may take, on either side.
     pub timeout: Duration,
     /// A call may happen twice: a client repeats one that nobody took.

@@ -1,7 +1,7 @@
 //! The constants of the contract, and a hidden type for each method that carries them.
 
 use super::names::Names;
-use super::{checks, handle};
+use super::{checks, handle, schema};
 use crate::model::{
     Action, Codec, From, Kind, Method, Provision, SettingValue, Source, Storage, Store, Write,
 };
@@ -44,6 +44,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         .filter(|_| !*inert)
         .map(|method| implementation(names, method));
     let checks = checks::same_answers(names);
+    let (asyncapi, described) = schema::expand(names);
     quote! {
         #[doc = #doc]
         #[allow(dead_code)]
@@ -59,6 +60,8 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 metadata: #metadata,
                 methods: &[#methods],
             };
+
+            #asyncapi
         }
 
         impl ::core::fmt::Debug for #contract {
@@ -68,6 +71,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         }
 
         #(#implementations)*
+        #described
         #checks
     }
 }
@@ -116,6 +120,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
     } = method;
     let subject = &subject.value;
     let queue_group = option(method.queue_group.as_ref().map(|group| quote!(#group)));
+    let own_queue_group = method.own_queue_group;
     let timeout = duration(method.timeout);
     let context = method.context.is_some();
     let metadata = pairs(&method.metadata);
@@ -130,6 +135,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
             subject: #subject,
             description: #description,
             queue_group: #queue_group,
+            own_queue_group: #own_queue_group,
             timeout: #timeout,
             idempotent: #idempotent,
             metadata: #metadata,

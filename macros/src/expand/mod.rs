@@ -9,6 +9,7 @@ mod client;
 mod contract;
 mod handle;
 mod names;
+mod schema;
 mod server;
 mod stores;
 mod trait_;

@@ -29,7 +29,10 @@ pub(super) fn expand(error: &ErrorType) -> TokenStream {
     } else {
         quote!(self)
     };
+    let describe = describe(error, &private);
     quote! {
+        #describe
+
         #[automatically_derived]
         impl #private::ServiceError for #ident {
             fn to_wire(&self) -> #private::Error {
@@ -171,6 +174,53 @@ fn from_wire(error: &ErrorType, variant: &Variant, private: &TokenStream) -> Tok
     quote! {
         #(#cfgs)*
         ::core::option::Option::Some(#name) => #value,
+    }
+}
+
+/// What the variants are, for the contract's document. The bounds are checked where it is asked for, and not here.
+fn describe(error: &ErrorType, private: &TokenStream) -> TokenStream {
+    if !cfg!(feature = "schema") {
+        return quote!();
+    }
+    let ident = &error.ident;
+    // A bound cannot have a `cfg`: of a variant that has one, the fields are left out.
+    let fields = |variant: &Variant| match variant.cfgs.is_empty() {
+        true => variant.fields.iter().cloned().collect(),
+        false => Vec::new(),
+    };
+    let types = error.variants.iter().flat_map(fields).map(|field| field.ty);
+    let variants = error.variants.iter().map(|variant| {
+        let (cfgs, description) = (&variant.cfgs, &variant.description);
+        let name = variant.ident.unraw().to_string();
+        let code = variant.code.iter();
+        let fields = fields(variant).into_iter().map(|field| {
+            let ty = &field.ty;
+            match &field.ident {
+                Some(ident) => {
+                    let name = ident.unraw().to_string();
+                    quote!(.field::<#ty>(generator, #name))
+                }
+                None => quote!(.item::<#ty>(generator)),
+            }
+        });
+        quote! {
+            #(#cfgs)*
+            #private::ErrorVariant::new(#name, #private::Code::#(#code)*, #description) #(#fields)*,
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        impl #private::DescribeError for #ident
+        where
+            #(for<'any> #types: #private::schemars::JsonSchema,)*
+        {
+            fn variants(
+                generator: &mut #private::schemars::SchemaGenerator,
+            ) -> #private::std::vec::Vec<#private::ErrorVariant> {
+                let _ = &generator;
+                #private::std::vec::Vec::from([#(#variants)*])
+            }
+        }
     }
 }
 

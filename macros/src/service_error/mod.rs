@@ -47,6 +47,8 @@ struct Variant {
     ident: Ident,
     fields: Fields,
     cfgs: Vec<Attribute>,
+    /// The first paragraph of its documentation.
+    description: String,
     code: Option<Ident>,
     message: Option<Message>,
 }
@@ -119,6 +121,7 @@ fn model(input: &DeriveInput, errors: &mut Errors) -> ErrorType {
                 ident: input.ident.clone(),
                 fields: data.fields.clone(),
                 cfgs: Vec::new(),
+                description: validate::description(&input.attrs),
                 code: default.clone(),
                 message,
             }]
@@ -167,6 +170,7 @@ fn variant(variant: &syn::Variant, default: Option<&Ident>, errors: &mut Errors)
         .or_else(|| given.then(|| Ident::new("Unknown", variant.ident.span())));
     Variant {
         message: message(&options, &variant.fields, errors),
+        description: validate::description(&variant.attrs),
         ident: variant.ident.clone(),
         fields: variant.fields.clone(),
         cfgs: variant

@@ -95,6 +95,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         },
         name,
         description: service::description(&input.attrs),
+        own_queue_group: queue_group.is_some(),
         queue_group: queue_group.map_or_else(|| defaults.queue_group.clone(), |group| group.value),
         timeout: timeout.map_or(defaults.timeout, |timeout| timeout.value),
         metadata,

@@ -11,7 +11,7 @@ mod store;
 mod types;
 mod when;
 
-pub(crate) use service::{crate_of, default_crate, path_text};
+pub(crate) use service::{crate_of, default_crate, description, path_text};
 
 use crate::diag::Errors;
 use crate::model::{Item, Service};

@@ -100,7 +100,7 @@ fn check_ours_on_trait(attrs: &[Attribute], errors: &mut Errors) {
 }
 
 /// The description that doc comments make: their first paragraph, on one line.
-pub(super) fn description(attrs: &[Attribute]) -> String {
+pub(crate) fn description(attrs: &[Attribute]) -> String {
     let mut lines = Vec::new();
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("doc")) {
         let syn::Meta::NameValue(pair) = &attr.meta else {

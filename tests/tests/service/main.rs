@@ -7,6 +7,7 @@ mod dispatch;
 mod errors;
 mod large;
 mod persistence;
+mod placement;
 mod provisioning;
 mod replies;
 mod shutdown;
