@@ -117,5 +117,17 @@ mod pages {
         )* };
     }
 
-    pages! { client contract errors keys persistence redis running service stores testing }
+    pages! {
+        client
+        contract
+        errors
+        keys
+        persistence
+        reads
+        redis
+        running
+        service
+        stores
+        testing
+    }
 }

@@ -5,8 +5,8 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{
-    Any, KvStore, ObjectEvent, ObjectStore, Running, Server, StoreError, WatchEvent, message,
-    nats_service,
+    Any, KvStore, Newer, ObjectEvent, ObjectStore, ReadLevel, Running, Server, StoreError,
+    WatchEvent, message, nats_service,
 };
 use nats_service_testkit::TestServer;
 use nats_service_tests::{PATIENCE, soon};
@@ -258,6 +258,16 @@ async fn a_reader_of_a_kv_bucket_needs_no_more_and_cannot_write() {
         .expect("keys");
     assert_eq!(keys, ["note.a"]);
     assert_eq!(soon("status", store.status()).await.expect("it").values, 2);
+    let many = store.get_many(["note.a", "note.b"]);
+    assert_eq!(soon("many", many.into_future()).await.expect("it").len(), 1);
+    let all = store.all();
+    assert_eq!(soon("all", all.get_all()).await.expect("it").len(), 1);
+    let newer = soon("newer", key.get_if_newer(first)).await.expect("it");
+    assert!(matches!(newer, Newer::Entry(_)));
+    for level in [ReadLevel::Leader, ReadLevel::AtLeast(first + 1)] {
+        let read = soon("a level", key.read(level)).await.expect("it");
+        assert_eq!(read.map(|entry| entry.revision), Some(first + 1));
+    }
 
     let mut watch = soon("watch", store.watch().into_future())
         .await
@@ -283,6 +293,26 @@ async fn a_reader_of_a_kv_bucket_needs_no_more_and_cannot_write() {
     assert!(matches!(denied, Err(StoreError::Timeout)), "{denied:?}");
     let now = one.get().await.expect("a read").expect("an entry");
     assert_eq!(now.into_value().text, "3");
+}
+
+#[tokio::test]
+async fn a_reader_that_confirms_may_write_the_mark_and_nothing_else() {
+    let roles = ["A reader of a KV bucket", "A reader that confirms"];
+    let server = server(&[user("reader", &roles)]).await;
+    let js = as_user(&server, "operator").await;
+    let writer = KvStore::<Note>::bind(js, "notes").expect("a name");
+    let one = writer.key("note.a").expect("a key");
+    one.put(&note("a", "1")).await.expect("a write");
+
+    let mut js = as_user(&server, "reader").await;
+    js.set_timeout(DENIED);
+    let store = KvStore::<Note>::bind(js, "notes").expect("a name");
+    let key = store.key("note.a").expect("a key");
+    let read = soon("a read", key.read(ReadLevel::Confirmed)).await;
+    let read = read.expect("it is allowed").map(|entry| entry.into_value());
+    assert_eq!(read, Some(note("a", "1")));
+    let denied = soon("a denied write", key.put(&note("a", "2"))).await;
+    assert!(matches!(denied, Err(StoreError::Timeout)), "{denied:?}");
 }
 
 #[tokio::test]

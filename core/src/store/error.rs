@@ -100,6 +100,53 @@ pub enum StoreError {
         /// What was noticed.
         reason: String,
     },
+    /// A time to live that cannot be given to this key.
+    #[error("`{key}` cannot be given that time to live: {rule}")]
+    Ttl {
+        /// The entry's key.
+        key: String,
+        /// What is in the way, and the way out.
+        rule: TtlRule,
+    },
+    /// The bucket does not show this revision yet.
+    #[error(
+        "revision {revision} is not visible after {} ms: the newest that was seen is {newest}. Is it a revision of this bucket? If so, a replica or a mirror lags; wait longer, or read from the leader",
+        .waited.as_millis()
+    )]
+    NotVisible {
+        /// The revision that was waited for.
+        revision: u64,
+        /// The newest that was seen; 0 for none.
+        newest: u64,
+        /// How long.
+        waited: std::time::Duration,
+    },
+    /// This server, or this bucket, cannot do that.
+    #[error("{what} is not possible here: it needs {needs}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// What there would have to be.
+        needs: &'static str,
+    },
+    /// Keys were written all the time while they were to be read as of one revision.
+    #[error(
+        "no moment was found between writes at which {keys} keys could be read together; read fewer, or read them one by one"
+    )]
+    Unsettled {
+        /// How many were asked for.
+        keys: usize,
+    },
+    /// The bucket is a mirror, and the handle does not know of what.
+    #[error(
+        "`{bucket}` is a mirror of the bucket `{origin}`: open it with `KvStore::open`, which reads the mirror and writes to its origin"
+    )]
+    Mirror {
+        /// The bucket.
+        bucket: String,
+        /// What it is a copy of.
+        origin: String,
+    },
     /// The object was overwritten or deleted while it was read.
     #[error("the object `{name}` was overwritten or deleted while it was read: read it again")]
     ObjectChanged {
@@ -130,16 +177,60 @@ pub enum StoreError {
     },
 }
 
+/// What keeps a key from a time to live of its own (ADR-48).
+///
+/// ```
+/// assert!(nats_service::TtlRule::OnPut.to_string().contains("create"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TtlRule {
+    /// It is below one second.
+    #[error("the server takes none below one second")]
+    TooShort,
+    /// It is no whole number of seconds, and the server would cut it.
+    #[error("the server counts whole seconds: say {seconds} s or {} s", .seconds + 1)]
+    NotWholeSeconds {
+        /// The whole seconds in it.
+        seconds: u64,
+    },
+    /// It is for an entry that is created, and for the mark that a purge leaves.
+    #[error(
+        "only `create` and `purge` take one: when it ended, an older revision of the key would come back. Create the key with it (after `delete_if`, to renew it), or give all entries one with the bucket's `ttl`"
+    )]
+    OnPut,
+    /// The bucket has no times to live of keys.
+    #[error(
+        "the bucket does not allow it: name `key_ttl = true` or `limit_markers = \"..\"` where the bucket is made, with `provision = \"update\"` if it is there already (the stream's setting is `allow_msg_ttl`)"
+    )]
+    Disabled,
+    /// The server has none.
+    #[error(
+        "the server's JetStream API is of level {level}, and it needs level 1: nats-server 2.11 or later"
+    )]
+    OldServer {
+        /// What `$JS.API.INFO` says; 0 where it says nothing.
+        level: u64,
+    },
+    /// The server refused it for another reason.
+    #[error("the server refused it")]
+    Refused,
+}
+
 /// What the server answers when a write was conditional on another revision; the second on replicated buckets.
 const WRONG_LAST_SEQUENCE: [u64; 2] = [10071, 10164];
 const STREAM_NOT_FOUND: u64 = 10059;
 const SEALED: u64 = 10109;
+const TTL_INVALID: u64 = 10165;
+const TTL_DISABLED: u64 = 10166;
 /// JetStream is off for the server or the account, has no leader, or is short of resources.
 const UNAVAILABLE: [u64; 5] = [10008, 10023, 10039, 10076, 10118];
 
 /// A refusal, before it is known which key or bucket it is about.
 #[derive(Debug)]
 pub(crate) enum Refusal {
+    /// A time to live was refused.
+    Ttl(TtlRule),
     /// A conditional write came too late; the subject's last sequence, where the server tells it.
     WrongLastSequence(Option<u64>),
     /// The stream is unknown to a server that has JetStream.
@@ -162,6 +253,8 @@ impl From<&jetstream::Error> for Refusal {
             }
             STREAM_NOT_FOUND => Refusal::NoStream,
             SEALED => Refusal::Other(StoreError::Sealed),
+            TTL_INVALID => Refusal::Ttl(TtlRule::Refused),
+            TTL_DISABLED => Refusal::Ttl(TtlRule::Disabled),
             code if UNAVAILABLE.contains(&code) => Refusal::Other(StoreError::Unavailable {
                 reason: description,
             }),
@@ -216,6 +309,10 @@ impl Refusal {
                 key: bucket.to_owned(),
                 expected: 0,
                 current,
+            },
+            Refusal::Ttl(rule) => StoreError::Ttl {
+                key: bucket.to_owned(),
+                rule,
             },
             Refusal::NoStream => StoreError::BucketNotFound {
                 bucket: bucket.to_owned(),

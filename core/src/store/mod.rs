@@ -8,20 +8,21 @@ mod consumer;
 mod error;
 mod key;
 pub(crate) mod kv;
+mod multi;
 pub(crate) mod object;
 pub(crate) mod persist;
 mod stream;
 
 pub(crate) use bucket::provision;
 pub use bucket::{BucketConflict, BucketSpec, Difference, Provision, ProvisionError, Storage};
-pub use error::StoreError;
+pub use error::{StoreError, TtlRule};
 pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,
     Keys, Segment, check_key,
 };
 pub use kv::{
-    Change, Entries, Entry, KeyNames, KvKey, KvSelection, KvStatus, KvStore, Operation, Watch,
-    WatchBuilder, WatchEvent,
+    Change, Entries, Entry, GetMany, KeyNames, KvKey, KvSelection, KvStatus, KvStore, ManyEntries,
+    Newer, Operation, ReadLevel, Snapshot, Watch, WatchBuilder, WatchEvent, WithTtl,
 };
 pub use object::{
     ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,

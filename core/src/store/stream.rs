@@ -32,6 +32,8 @@ struct Inner {
     bucket: String,
     /// Direct get was answered by nobody, and the request to the leader was answered: the bucket is without.
     no_direct: AtomicBool,
+    /// Multi-get was tried, and is not there.
+    no_multi: AtomicBool,
     /// Somebody was told that flow control is not heard.
     told_of_flow_control: AtomicBool,
 }
@@ -91,6 +93,37 @@ pub(crate) struct StreamConfig {
     pub(crate) description: Option<String>,
     #[serde(default)]
     pub(crate) sealed: bool,
+    #[serde(default)]
+    pub(crate) mirror: Option<Mirror>,
+    #[serde(default)]
+    pub(crate) allow_msg_ttl: bool,
+}
+
+/// Where a mirror takes its messages from.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(crate) struct Mirror {
+    name: String,
+    #[serde(default)]
+    external: Option<External>,
+}
+
+#[derive(Debug, Clone, serde::Deserialize)]
+struct External {
+    #[serde(default)]
+    api: String,
+}
+
+impl Mirror {
+    /// The bucket of the origin, if that is a KV bucket.
+    pub(crate) fn bucket(&self) -> &str {
+        self.name.strip_prefix("KV_").unwrap_or(&self.name)
+    }
+
+    /// The prefix under which the origin's API is reached, for one from another domain or account.
+    pub(crate) fn api(&self) -> Option<&str> {
+        let api = self.external.as_ref().map(|external| &*external.api);
+        api.filter(|api| !api.is_empty())
+    }
 }
 
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -144,6 +177,7 @@ impl Stream {
                 name: format!("{prefix}{bucket}"),
                 bucket: bucket.to_owned(),
                 no_direct: AtomicBool::new(false),
+                no_multi: AtomicBool::new(false),
                 told_of_flow_control: AtomicBool::new(false),
             }),
         }
@@ -185,6 +219,15 @@ impl Stream {
             .map_err(|refusal| refusal.about(self.bucket()))
     }
 
+    /// The level of the server's JetStream API, by which it says what it can; 0 before 2.11.
+    pub(crate) async fn api_level(&self) -> Result<u64, StoreError> {
+        let account: Result<serde_json::Value, Refusal> = self
+            .request("INFO".to_owned(), &serde_json::json!({}))
+            .await;
+        let account = account.map_err(|refusal| refusal.about(self.bucket()))?;
+        Ok(account["api"]["level"].as_u64().unwrap_or(0))
+    }
+
     /// The last message of this subject.
     pub(crate) async fn last(&self, subject: &str) -> Result<Option<Stored>, StoreError> {
         self.get(None, subject).await
@@ -203,14 +246,42 @@ impl Stream {
         Ok(found.filter(|message| message.subject == subject))
     }
 
+    /// The last message of this subject, as the leader has it.
+    pub(crate) async fn leaders_last(&self, subject: &str) -> Result<Option<Stored>, StoreError> {
+        self.ask_leader(None, subject).await
+    }
+
+    /// The message of this sequence, if it is of this subject, as the leader has it.
+    pub(crate) async fn leaders_at(
+        &self,
+        sequence: u64,
+        subject: &str,
+    ) -> Result<Option<Stored>, StoreError> {
+        if sequence == 0 {
+            return Ok(None);
+        }
+        let found = self.ask_leader(Some(sequence), subject).await?;
+        Ok(found.filter(|message| message.subject == subject))
+    }
+
+    /// Whether multi-get was tried, and is not there.
+    pub(crate) fn lacks_multi(&self) -> bool {
+        self.inner.no_multi.load(Ordering::Relaxed) || self.inner.no_direct.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_no_multi(&self) {
+        self.inner.no_multi.store(true, Ordering::Relaxed);
+    }
+
+    /// From any replica; from the leader where the bucket has no direct get.
     async fn get(
         &self,
         sequence: Option<u64>,
         subject: &str,
     ) -> Result<Option<Stored>, StoreError> {
-        let stream = self.js.get_stream_no_info(self.name()).await;
-        let stream = stream.map_err(|error| other(&error))?;
         if !self.inner.no_direct.load(Ordering::Relaxed) {
+            let stream = self.js.get_stream_no_info(self.name()).await;
+            let stream = stream.map_err(|error| other(&error))?;
             let found = match sequence {
                 Some(sequence) => stream.direct_get(sequence).await,
                 None => stream.direct_get_last_for_subject(subject).await,
@@ -227,23 +298,33 @@ impl Stream {
                 _ => return Err(other(&error)),
             }
         }
+        let found = self.ask_leader(sequence, subject).await?;
+        self.inner.no_direct.store(true, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    async fn ask_leader(
+        &self,
+        sequence: Option<u64>,
+        subject: &str,
+    ) -> Result<Option<Stored>, StoreError> {
+        let stream = self.js.get_stream_no_info(self.name()).await;
+        let stream = stream.map_err(|error| other(&error))?;
         let request = stream.raw_message_builder();
         let request = match sequence {
             Some(sequence) => request.sequence(sequence),
             None => request.last_by_subject(subject),
         };
-        let found = match request.send().await {
-            Ok(message) => Some(message.into()),
+        match request.send().await {
+            Ok(message) => Ok(Some(message.into())),
             Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => None,
+                RawMessageErrorKind::NoMessageFound => Ok(None),
                 RawMessageErrorKind::JetStream(refused) => {
-                    return Err(Refusal::from(&refused).about(self.bucket()));
+                    Err(Refusal::from(&refused).about(self.bucket()))
                 }
-                _ => return Err(request_failed(&error).about(self.bucket())),
+                _ => Err(request_failed(&error).about(self.bucket())),
             },
-        };
-        self.inner.no_direct.store(true, Ordering::Relaxed);
-        Ok(found)
+        }
     }
 
     /// Sends a message; the future that comes back is the acknowledgement.
@@ -288,6 +369,13 @@ impl Stream {
         match refusal {
             Refusal::NoResponders => match self.info().await {
                 Err(error @ StoreError::BucketNotFound { .. }) => error,
+                Ok(info) if info.config.mirror.is_some() => {
+                    let origin = info.config.mirror.map(|mirror| mirror.bucket().to_owned());
+                    StoreError::Mirror {
+                        bucket: self.bucket().to_owned(),
+                        origin: origin.unwrap_or_default(),
+                    }
+                }
                 _ => Refusal::NoResponders.about(self.bucket()),
             },
             refusal => refusal.about(self.bucket()),
@@ -308,6 +396,18 @@ fn request_failed(error: &(dyn std::error::Error + 'static)) -> Refusal {
     }
 }
 
+/// The prefix of the context's API where it is not the usual one: a domain's, or that of an import from another account.
+///
+/// async-nats 0.51 keeps it to itself, and writes to a bucket have to go under it (ADR-19): it is read off the context's
+/// debug form, and a test sees to it that it is there.
+pub(crate) fn api_prefix(js: &Context) -> Option<String> {
+    let debug = format!("{js:?}");
+    // No text of the server's can look like that: a quotation mark within a string has a backslash before it.
+    let (_, prefix) = debug.split_once(", prefix: \"")?;
+    let (prefix, _) = prefix.split_once('"')?;
+    (prefix != "$JS.API").then(|| prefix.to_owned())
+}
+
 /// How long to wait before the `attempt`-th repetition: doubling from `base`, no more than `max`, and half of it by chance,
 /// so that a hundred clients of one broken server do not come back as one.
 pub(crate) fn back_off(attempt: u32, base: Duration, max: Duration) -> Duration {
@@ -316,4 +416,23 @@ pub(crate) fn back_off(attempt: u32, base: Duration, max: Duration) -> Duration 
     // A fresh `RandomState` is seeded by the system, which is chance enough here.
     let chance = (RandomState::new().hash_one(attempt) % 1024) as u32;
     full / 2 + full / 2 * chance / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_nats::jetstream;
+    use nats_service_testkit::TestServer;
+
+    #[tokio::test]
+    async fn the_prefix_of_a_contexts_api_is_known() {
+        let server = TestServer::start().await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let prefix = |js| api_prefix(&js);
+        assert_eq!(prefix(jetstream::new(client.clone())), None);
+        let domain = jetstream::with_domain(client.clone(), "hub");
+        assert_eq!(prefix(domain).as_deref(), Some("$JS.hub.API"));
+        let import = jetstream::with_prefix(client, "theirs.js");
+        assert_eq!(prefix(import).as_deref(), Some("theirs.js"));
+    }
 }

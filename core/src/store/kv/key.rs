@@ -1,8 +1,10 @@
 //! One key: read it, write it, compare and swap, its history, and back.
+//!
+//! What a read promises is in `read`, times to live are in `ttl`.
 
 use super::super::consumer::{Delivery, Start};
 use super::super::error::{Refusal, StoreError};
-use super::super::stream::{Stored, back_off};
+use super::super::stream::Stored;
 use super::entry::{Kind, own_headers};
 use super::{Change, Entry, KvStore, WatchBuilder, entry_headers};
 use async_nats::HeaderMap;
@@ -11,7 +13,6 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::time::Duration;
 
 /// One key of a typed bucket.
 ///
@@ -38,8 +39,8 @@ use std::time::Duration;
 /// # Ok(()) }
 /// ```
 pub struct KvKey<T> {
-    store: KvStore<T>,
-    key: String,
+    pub(super) store: KvStore<T>,
+    pub(super) key: String,
 }
 
 impl<T> Clone for KvKey<T> {
@@ -68,16 +69,26 @@ impl<T> KvKey<T> {
         &self.key
     }
 
-    fn subject(&self) -> String {
+    pub(super) fn subject(&self) -> String {
         self.store.subject(&self.key)
     }
 
-    async fn last(&self) -> Result<Option<Stored>, StoreError> {
+    /// From any replica.
+    pub(super) async fn last(&self) -> Result<Option<Stored>, StoreError> {
         self.store.stream.last(&self.subject()).await
     }
 
+    /// The newest message, after a refusal that said this much of it: never an older one than the leader refused by.
+    async fn current(&self, told: Option<u64>) -> Result<Option<Stored>, StoreError> {
+        match told {
+            // Told that there is none, or not told.
+            Some(0) | None => self.store.stream.leaders_last(&self.subject()).await,
+            Some(revision) => self.at_least(revision).await,
+        }
+    }
+
     /// Publishes, and waits for the acknowledgement: the revision. `expected` makes it conditional.
-    async fn write(
+    pub(super) async fn write(
         &self,
         mut headers: HeaderMap,
         value: Bytes,
@@ -86,14 +97,18 @@ impl<T> KvKey<T> {
         if let Some(expected) = expected {
             headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
         }
-        let published = self.store.stream.publish(self.subject(), headers, value);
-        match published.await {
+        let store = &self.store;
+        let subject = store.layout.write(&store.stream.js, &self.key);
+        match store.stream.publish(subject, headers, value).await {
             Ok(revision) => Ok(revision),
             Err(Refusal::WrongLastSequence(told)) => {
                 let current = match told {
                     Some(current) => Some(current),
                     // On replicated buckets the server does not say.
-                    None => self.last().await.ok().map(|l| l.map_or(0, |l| l.sequence)),
+                    None => {
+                        let current = self.current(None).await.ok();
+                        current.map(|last| last.map_or(0, |last| last.sequence))
+                    }
                 };
                 Err(StoreError::Conflict {
                     key: self.key.clone(),
@@ -101,7 +116,11 @@ impl<T> KvKey<T> {
                     current,
                 })
             }
-            Err(refusal) => Err(self.store.stream.explain(refusal).await),
+            Err(Refusal::Ttl(rule)) => Err(StoreError::Ttl {
+                key: self.key.clone(),
+                rule,
+            }),
+            Err(refusal) => Err(store.stream.explain(refusal).await),
         }
     }
 
@@ -124,14 +143,54 @@ impl<T> KvKey<T> {
             .await
     }
 
-    /// Deletes the key and its whole history.
+    /// Deletes the key and its whole history; a mark of it stays. [`with_ttl`](Self::with_ttl) lets the mark end, too.
     ///
     /// # Errors
     /// When the write is refused, or its outcome unknown.
     pub async fn purge(&self) -> Result<u64, StoreError> {
-        let mut headers = marker("PURGE");
-        headers.insert("Nats-Rollup", "sub");
-        self.write(headers, Bytes::new(), None).await
+        self.write(purge_marker(), Bytes::new(), None).await
+    }
+
+    /// The same, if `revision` is the key's current one.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is not.
+    pub async fn purge_if(&self, revision: u64) -> Result<u64, StoreError> {
+        self.write(purge_marker(), Bytes::new(), Some(revision))
+            .await
+    }
+
+    /// Writes where there is no value. Over the mark of a deletion it is an update of that mark, with the same headers.
+    pub(super) async fn create_bytes(
+        &self,
+        headers: HeaderMap,
+        value: Bytes,
+    ) -> Result<u64, StoreError> {
+        let mut expected = 0;
+        // More than one repetition only where others write and delete the key at the same time.
+        for _ in 0..6 {
+            let written = self.write(headers.clone(), value.clone(), Some(expected));
+            let told = match written.await {
+                Err(StoreError::Conflict { current, .. }) => current,
+                written => return written,
+            };
+            match self.current(told).await? {
+                Some(last) if Kind::of(&last.headers) == Kind::Put => {
+                    return Err(self.exists(Some(last.sequence)));
+                }
+                Some(marker) => expected = marker.sequence,
+                None => expected = 0,
+            }
+        }
+        Err(self.exists(None))
+    }
+
+    fn exists(&self, current: Option<u64>) -> StoreError {
+        StoreError::Conflict {
+            key: self.key.clone(),
+            expected: 0,
+            current,
+        }
     }
 
     /// Writes the bytes of an earlier revision again, as a new one, unless somebody else writes in between.
@@ -142,7 +201,12 @@ impl<T> KvKey<T> {
     /// [`StoreError::RevisionNotFound`] when that revision is gone, is another key's or marks a deletion;
     /// [`StoreError::Conflict`] when another write came in between.
     pub async fn roll_back(&self, revision: u64) -> Result<u64, StoreError> {
-        let earlier = self.store.stream.at(revision, &self.subject()).await?;
+        let (stream, subject) = (&self.store.stream, self.subject());
+        let earlier = match stream.at(revision, &subject).await? {
+            // A replica that lags has not seen it yet.
+            None => stream.leaders_at(revision, &subject).await?,
+            found => found,
+        };
         let earlier = earlier.filter(|stored| Kind::of(&stored.headers) == Kind::Put);
         let Some(earlier) = earlier else {
             return Err(StoreError::RevisionNotFound {
@@ -150,7 +214,8 @@ impl<T> KvKey<T> {
                 revision,
             });
         };
-        let current = self.last().await?.map_or(0, |last| last.sequence);
+        let current = stream.leaders_last(&subject).await?;
+        let current = current.map_or(0, |last| last.sequence);
         let headers = own_headers(&earlier.headers);
         self.write(headers, earlier.payload, Some(current)).await
     }
@@ -175,35 +240,9 @@ impl<T: Serialize> KvKey<T> {
     /// # Errors
     /// [`StoreError::Conflict`] with the current revision when it has one.
     pub async fn create(&self, value: &T) -> Result<u64, StoreError> {
-        let mut expected = 0;
-        // A replica that lags may show an older state than the one the leader refused by; a few repetitions outlast it.
-        for attempt in 0..6 {
-            let conflict = match self.write_value(value, Some(expected)).await {
-                Err(StoreError::Conflict { current, .. }) => current,
-                written => return written,
-            };
-            if attempt > 0 {
-                let (base, max) = (Duration::from_millis(20), Duration::from_millis(500));
-                tokio::time::sleep(back_off(attempt, base, max)).await;
-            }
-            match self.last().await? {
-                Some(last) if Kind::of(&last.headers) == Kind::Put => {
-                    return Err(self.exists(Some(last.sequence)));
-                }
-                Some(marker) => expected = marker.sequence,
-                None if conflict == Some(0) => expected = 0,
-                None => {}
-            }
-        }
-        Err(self.exists(None))
-    }
-
-    fn exists(&self, current: Option<u64>) -> StoreError {
-        StoreError::Conflict {
-            key: self.key.clone(),
-            expected: 0,
-            current,
-        }
+        let codec = self.store.codec;
+        let bytes = codec.encode(value)?;
+        self.create_bytes(entry_headers(codec), bytes).await
     }
 
     /// Writes the value if `revision` is the key's current one (compare and swap); 0 stands for "never written".
@@ -224,7 +263,8 @@ impl<T: Serialize> KvKey<T> {
 impl<T: DeserializeOwned> KvKey<T> {
     /// The current value; `None` when there is none, also after a deletion or an expiry.
     ///
-    /// On a replicated bucket any replica answers, and it may lag behind a write that was just acknowledged.
+    /// On a replicated bucket any replica answers, and it may lag behind a write that was just acknowledged:
+    /// [`read`](Self::read) promises more.
     ///
     /// # Errors
     /// [`StoreError::Undecodable`] when the bytes are no `T`; [`StoreError::BucketNotFound`].
@@ -269,5 +309,11 @@ impl<T: DeserializeOwned> KvKey<T> {
 fn marker(operation: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("KV-Operation", operation);
+    headers
+}
+
+pub(super) fn purge_marker() -> HeaderMap {
+    let mut headers = marker("PURGE");
+    headers.insert("Nats-Rollup", "sub");
     headers
 }

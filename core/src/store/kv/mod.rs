@@ -1,22 +1,29 @@
 //! Typed key-value buckets: `$KV.<bucket>.<key>` in the stream `KV_<bucket>` (ADR-8).
 //!
-//! Reading and writing one key is in `key`, many keys in `selection`, changes in `watch`. Making and changing buckets is
-//! elsewhere: a store binds to a bucket that is there. Buckets of another JetStream domain, mirrors and per-entry
-//! times to live are left out.
+//! Reading and writing one key is in `key`, what a read promises in `read`, times to live in `ttl`; many keys are in `many` and
+//! `selection`, changes in `watch`, subjects in `layout`. What a bucket is to be like is elsewhere.
 
 mod entry;
 mod key;
+mod layout;
+mod many;
+mod read;
 mod selection;
 mod status;
+mod ttl;
 mod watch;
 
 pub use entry::{Change, Entry, Operation};
 pub use key::KvKey;
+pub use many::{GetMany, ManyEntries, Snapshot};
+pub use read::{Newer, ReadLevel};
 pub use selection::{Entries, KeyNames, KvSelection};
 pub use status::KvStatus;
+pub use ttl::WithTtl;
 pub use watch::{Watch, WatchBuilder, WatchEvent};
 
 pub(crate) use entry::entry_headers;
+pub(crate) use layout::Layout;
 
 use super::consumer::{Deliveries, Options, OrderedConsumer, READ_HEARTBEAT, Start};
 use super::error::StoreError;
@@ -27,6 +34,7 @@ use crate::wire::spec::StoreSpec;
 use async_nats::jetstream::Context;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// A typed key-value bucket.
 ///
@@ -55,6 +63,7 @@ use std::marker::PhantomData;
 /// ```
 pub struct KvStore<T> {
     stream: Stream,
+    layout: Arc<Layout>,
     codec: Codec,
     template: Option<&'static KeyTemplate>,
     marker: PhantomData<fn() -> T>,
@@ -64,6 +73,7 @@ impl<T> Clone for KvStore<T> {
     fn clone(&self) -> Self {
         Self {
             stream: self.stream.clone(),
+            layout: self.layout.clone(),
             ..*self
         }
     }
@@ -81,12 +91,27 @@ impl<T> fmt::Debug for KvStore<T> {
 impl<T> KvStore<T> {
     /// Binds to a bucket by its name. Nothing is sent: whether it exists, the first request shows.
     ///
+    /// Only [`open`](Self::open) knows what a mirror is a copy of. The two come to the same for every other bucket, and for a
+    /// mirror of the same name in another domain that only reads.
+    ///
     /// # Errors
     /// [`StoreError::BucketName`] when the name is none.
     pub fn bind(js: Context, bucket: impl Into<String>) -> Result<Self, StoreError> {
         let bucket = bucket.into();
         check_bucket(&bucket)?;
         Ok(Self::new(js, &bucket, Codec::default(), None))
+    }
+
+    /// Binds to a bucket that is there, and asks the server what it is: a mirror is then read under its origin's subjects, and
+    /// written to through its origin.
+    ///
+    /// # Errors
+    /// [`StoreError::BucketName`] when the name is none, [`StoreError::BucketNotFound`] when there is no such bucket.
+    pub async fn open(js: Context, bucket: impl Into<String>) -> Result<Self, StoreError> {
+        let mut store = Self::bind(js, bucket)?;
+        let info = store.stream.info().await?;
+        store.layout = Arc::new(Layout::of(store.bucket(), info.config.mirror.as_ref()));
+        Ok(store)
     }
 
     /// Writes values in this codec, and reads those that do not say what they are in it. JSON unless it is set.
@@ -104,6 +129,7 @@ impl<T> KvStore<T> {
     ) -> Self {
         Self {
             stream: Stream::new(js, "KV_", bucket),
+            layout: Arc::new(Layout::plain(bucket)),
             codec,
             template,
             marker: PhantomData,
@@ -254,14 +280,14 @@ impl<T> KvStore<T> {
     }
 
     fn subject(&self, key: &str) -> String {
-        format!("$KV.{}.{key}", self.bucket())
+        format!("{}{key}", self.layout.stored())
     }
 
     /// The key of a subject of this bucket.
     fn key_of<'s>(&self, subject: &'s str) -> &'s str {
-        let rest = subject.strip_prefix("$KV.").unwrap_or(subject);
-        let rest = rest.strip_prefix(self.bucket()).unwrap_or(rest);
-        rest.strip_prefix('.').unwrap_or(rest)
+        subject
+            .strip_prefix(self.layout.stored())
+            .unwrap_or(subject)
     }
 
     /// What is in the bucket under these keys or filters now.

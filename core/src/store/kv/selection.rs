@@ -38,6 +38,10 @@ impl<T> KvSelection<T> {
         Self { store, filter }
     }
 
+    pub(super) fn store(&self) -> &KvStore<T> {
+        &self.store
+    }
+
     /// The filter, as the server gets it: `user.eu.*`.
     #[must_use]
     pub fn filter(&self) -> &str {

@@ -1,0 +1,166 @@
+//! Multi-get (ADR-31): the last messages of many subjects in one round trip.
+//!
+//! One request brings one part: up to 1,024 subjects, and no more than about 4 MiB, so that whoever reads a million keys
+//! holds no more than that. It knows nothing of keys or values. Servers below 2.11 and buckets without direct get have none
+//! of it, and what to do then is the caller's choice.
+
+use super::error::{StoreError, other};
+use super::stream::{Stored, Stream};
+use async_nats::jetstream::context::traits::TimeoutProvider as _;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::{HeaderMap, Message, Request, StatusCode};
+use futures_util::StreamExt as _;
+use serde::Serialize;
+
+/// The server takes no more subjects than that in one request, and finds no more for a filter.
+pub(crate) const MAX_SUBJECTS: usize = 1024;
+/// What one part may bring, one message more or less. The server counts bodies and stored headers.
+const PART_BYTES: usize = 4 * 1024 * 1024;
+/// How often a part that came with a gap is asked for again.
+const ATTEMPTS: u32 = 3;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Ask<'a> {
+    /// Subjects or filters.
+    #[serde(rename = "multi_last")]
+    pub(crate) subjects: &'a [String],
+    /// Only messages of this sequence or later ones.
+    #[serde(rename = "seq", skip_serializing_if = "is_zero")]
+    pub(crate) from: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // What serde asks for.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    ask: Ask<'a>,
+    max_bytes: usize,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Multi {
+    /// Messages by sequence.
+    Part(Part),
+    /// The filters match more subjects than one request may.
+    TooMany,
+    /// This server has no multi-get, or this bucket no direct get.
+    Unsupported,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) messages: Vec<Stored>,
+    /// There is more than fits a part.
+    pub(crate) more: bool,
+    /// The replica that answered had seen everything up to this sequence. It does not say so when it has none of the subjects.
+    pub(crate) seen: Option<u64>,
+}
+
+/// What one reply is.
+enum Reply {
+    Message(Stored),
+    End(Multi),
+    /// The server knows no multi-get.
+    Unknown,
+    /// A message before it was lost on the way.
+    Gap,
+}
+
+impl Stream {
+    /// The last message of each of these subjects that has one, and is not older than asked for.
+    ///
+    /// Any replica answers, and all messages of one part are of one moment there.
+    pub(crate) async fn multi(&self, ask: Ask<'_>) -> Result<Multi, StoreError> {
+        if self.lacks_multi() {
+            return Ok(Multi::Unsupported);
+        }
+        let body = Body {
+            ask,
+            max_bytes: PART_BYTES,
+        };
+        let body = serde_json::to_vec(&body).map_err(|error| other(&error))?;
+        for _ in 0..ATTEMPTS {
+            if let Some(multi) = self.multi_once(body.clone()).await? {
+                return Ok(multi);
+            }
+        }
+        Err(StoreError::Unavailable {
+            reason: "messages of a multi-get were lost on their way".to_owned(),
+        })
+    }
+
+    async fn multi_once(&self, body: Vec<u8>) -> Result<Option<Multi>, StoreError> {
+        let client = self.js.client();
+        let inbox = client.new_inbox();
+        let closed = || StoreError::Unavailable {
+            reason: "the connection is closed".to_owned(),
+        };
+        let replies = client.subscribe(inbox.clone()).await;
+        let mut replies = replies.map_err(|_| closed())?;
+        let mut request = Request::new().payload(body.into());
+        request.inbox = Some(inbox);
+        let subject = format!("DIRECT.GET.{}", self.name());
+        let sent = self.js.send_request(subject, request).await;
+        sent.map_err(|error| other(&error))?;
+        let mut part = Part::default();
+        loop {
+            let next = tokio::time::timeout(self.js.timeout(), replies.next()).await;
+            let message = next.map_err(|_| StoreError::Timeout)?.ok_or_else(closed)?;
+            match read(message, &mut part)? {
+                Reply::Message(stored) => part.messages.push(stored),
+                Reply::End(multi) => return Ok(Some(multi)),
+                Reply::Unknown => {
+                    self.note_no_multi();
+                    return Ok(Some(Multi::Unsupported));
+                }
+                Reply::Gap => return Ok(None),
+            }
+        }
+    }
+}
+
+fn read(message: Message, part: &mut Part) -> Result<Reply, StoreError> {
+    let number = |name: &str| {
+        let headers: &HeaderMap = message.headers.as_ref()?;
+        headers.get(name)?.as_str().parse::<u64>().ok()
+    };
+    let before = part.messages.last().map_or(0, |last| last.sequence);
+    let whole = number("Nats-Last-Sequence").is_none_or(|last| last == before);
+    match message.status.map(|status| status.as_u16()) {
+        // A server that does not know `multi_last` takes what else is asked for as a get of that sequence.
+        None if number("Nats-Num-Pending").is_none() => Ok(Reply::Unknown),
+        Some(404) if message.description.as_deref() == Some("Message Not Found") => {
+            Ok(Reply::Unknown)
+        }
+        _ if !whole => Ok(Reply::Gap),
+        None => {
+            let stored: StreamMessage = message.try_into().map_err(|error| other(&error))?;
+            Ok(Reply::Message(stored.into()))
+        }
+        Some(204) => {
+            let mut part = std::mem::take(part);
+            part.seen = number("Nats-UpTo-Sequence");
+            part.more = number("Nats-Num-Pending").is_some_and(|left| left > 0);
+            Ok(Reply::End(Multi::Part(part)))
+        }
+        // None of them has a message.
+        Some(404) => Ok(Reply::End(Multi::Part(Part::default()))),
+        Some(413) => Ok(Reply::End(Multi::TooMany)),
+        // Or finds the request empty.
+        Some(408) => Ok(Reply::Unknown),
+        // Nobody answers: direct get is off, or there is no leader, or no bucket. Single gets find out.
+        _ if message.status == Some(StatusCode::NO_RESPONDERS) => {
+            Ok(Reply::End(Multi::Unsupported))
+        }
+        Some(status) => Err(StoreError::Server {
+            code: u64::from(status),
+            description: message.description.unwrap_or_default(),
+        }),
+    }
+}

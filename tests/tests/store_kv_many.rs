@@ -1,0 +1,217 @@
+//! Many keys at once, against a real server.
+
+use async_nats::jetstream;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use nats_service::{KvStore, StoreError};
+use nats_service_tests::{Nats, soon};
+use std::collections::BTreeSet;
+
+async fn bucket(nats: &Nats) -> KvStore<String> {
+    nats.kv_bucket("b").await;
+    KvStore::bind(nats.js.clone(), "b").expect("a store")
+}
+
+/// `k.0` to `k.<count>`, each with its number.
+async fn fill(nats: &Nats, count: usize) {
+    let mut acks = Vec::new();
+    for i in 0..count {
+        let body = Bytes::from(format!("\"{i}\""));
+        let ack = nats.js.publish(format!("$KV.b.k.{i}"), body).await;
+        acks.push(ack.expect("a publish"));
+        if acks.len() == 1000 {
+            for ack in acks.drain(..) {
+                ack.await.expect("an acknowledgement");
+            }
+        }
+    }
+    for ack in acks {
+        ack.await.expect("an acknowledgement");
+    }
+}
+
+fn keys(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+    range.map(|i| format!("k.{i}"))
+}
+
+async fn without_direct_get(nats: &Nats) {
+    let mut stream = nats.js.get_stream("KV_b").await.expect("the stream");
+    let mut config = stream.info().await.expect("it").config.clone();
+    config.allow_direct = false;
+    nats.js.update_stream(config).await.expect("an update");
+}
+
+#[tokio::test]
+async fn many_values_come_whole_with_deletions_among_them() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    fill(&nats, 2500).await;
+    // Deleted and purged ones in the middle of a page, where others stop.
+    for i in [0, 3, 700, 1023, 1024, 2499] {
+        let key = store.key(format!("k.{i}")).unwrap();
+        if i % 2 == 0 {
+            key.delete().await.unwrap();
+        } else {
+            key.purge().await.unwrap();
+        }
+    }
+    let asked = keys(0..2600)
+        .chain(keys(5..10))
+        .chain(["nothing".to_owned()]);
+    let asked: Vec<String> = asked.collect();
+    let found = store.get_many(asked.clone()).await.unwrap();
+    assert_eq!(found.len(), 2494);
+    for (key, entry) in &found {
+        assert_eq!(key.strip_prefix("k."), Some(entry.value().as_str()));
+        assert_eq!(key, entry.key());
+    }
+    let streamed: Vec<_> = store.get_many(asked).stream().try_collect().await.unwrap();
+    assert_eq!(streamed.len(), 2494);
+    let none: Vec<String> = Vec::new();
+    assert!(store.get_many(none).await.unwrap().is_empty());
+    assert!(store.get_many(["nothing"]).await.unwrap().is_empty());
+    match store.get_many(["k.1", "k.*"]).await {
+        Err(StoreError::Key(error)) => assert!(error.to_string().contains("wildcard")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn values_beyond_one_part_come_all_and_once() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    // 40 MB in one page of keys.
+    let large = "x".repeat(400_000);
+    for i in 0..100 {
+        let key = store.key(format!("k.{i}")).unwrap();
+        key.put(&large).await.unwrap();
+    }
+    let stream = store.get_many(keys(0..100)).stream();
+    let mut seen = BTreeSet::new();
+    let mut stream = std::pin::pin!(stream);
+    while let Some(entry) = stream.next().await {
+        let entry = entry.unwrap();
+        assert_eq!(entry.value().len(), large.len());
+        assert!(seen.insert(entry.key().to_owned()), "{} twice", entry.key());
+        // Written again between the parts: it is not lost, and does not come again.
+        if seen.len() == 1 {
+            for i in [20, 50, 99] {
+                let key = store.key(format!("k.{i}")).unwrap();
+                key.put(&large).await.unwrap();
+            }
+        }
+    }
+    assert_eq!(seen.len(), 100);
+    let all = store.under("k").unwrap().get_all().await.unwrap();
+    assert_eq!(all.len(), 100);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_decoded_costs_only_itself_in_a_stream() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    fill(&nats, 3).await;
+    let bad = nats.js.publish("$KV.b.k.1", "no text".into()).await;
+    bad.unwrap().await.unwrap();
+    let items: Vec<_> = store.get_many(keys(0..3)).stream().collect().await;
+    assert_eq!(items.iter().filter(|item| item.is_ok()).count(), 2);
+    let all = store.get_many(keys(0..3)).await;
+    assert!(matches!(
+        all,
+        Err(StoreError::Undecodable { revision: 4, .. })
+    ));
+}
+
+#[tokio::test]
+async fn without_direct_get_the_same_comes_key_by_key() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    fill(&nats, 300).await;
+    store.key("k.7").unwrap().delete().await.unwrap();
+    without_direct_get(&nats).await;
+    let found = store.get_many(keys(0..310)).await.unwrap();
+    assert_eq!(found.len(), 299);
+    assert_eq!(
+        store.under("k").unwrap().get_all().await.unwrap().len(),
+        299
+    );
+    let snapshot = store.get_many(keys(0..3)).snapshot().await;
+    assert!(matches!(snapshot, Err(StoreError::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn a_missing_bucket_says_so_when_many_keys_are_read() {
+    let nats = Nats::start().await;
+    let store = KvStore::<u32>::bind(nats.js.clone(), "nowhere").unwrap();
+    match soon("an answer", store.get_many(["a", "b"]).into_future()).await {
+        Err(StoreError::BucketNotFound { bucket }) => assert_eq!(bucket, "nowhere"),
+        other => panic!("{other:?}"),
+    }
+    let all = store.all().get_all().await;
+    assert!(matches!(all, Err(StoreError::BucketNotFound { .. })));
+}
+
+#[tokio::test]
+async fn a_selection_of_any_size_is_got() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    fill(&nats, 1500).await;
+    store.key("other").unwrap().put(&"o".into()).await.unwrap();
+    store.key("k.5").unwrap().delete().await.unwrap();
+    // Too many for one request.
+    let all = store.under("k").unwrap().get_all().await.unwrap();
+    assert_eq!(all.len(), 1499);
+    assert!(!all.contains_key("k.5") && !all.contains_key("other"));
+    let few = store.under("k.1").unwrap().get_all().await.unwrap();
+    assert!(few.is_empty());
+}
+
+/// Two keys that are always written together, the sum of which never changes: any reader of both must find it.
+#[tokio::test]
+async fn a_snapshot_is_of_one_moment() {
+    let nats = Nats::start().await;
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        ..Default::default()
+    };
+    nats.js.create_key_value(config).await.unwrap();
+    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    fill(&nats, 3000).await;
+    let nothing = store.get_many(["x", "y"]).snapshot().await.unwrap();
+    assert_eq!((nothing.revision, nothing.entries.len()), (0, 0));
+    let all = store.get_many(keys(0..3000)).snapshot().await.unwrap();
+    assert_eq!((all.revision, all.entries.len()), (3000, 3000));
+
+    // `k.0` is written before `k.2999`, always: in no moment is it behind.
+    let (first, last) = (store.key("k.0").unwrap(), store.key("k.2999").unwrap());
+    let writer = tokio::spawn(async move {
+        for i in 10_000..10_200 {
+            first.put(&i.to_string()).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+            last.put(&i.to_string()).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+    });
+    let (mut taken, mut unsettled) = (0, 0);
+    while !writer.is_finished() {
+        // 1,024 to a page, so these two are on different ones.
+        match store.get_many(keys(0..3000)).snapshot().await {
+            Ok(snapshot) => {
+                let number = |key: &str| snapshot.entries[key].value().parse::<u32>().unwrap();
+                let (first, last) = (number("k.0"), number("k.2999"));
+                let together = first == last || first == last + 1 || last == 2999;
+                assert!(together, "{first} and {last} at {}", snapshot.revision);
+                taken += 1;
+            }
+            Err(StoreError::Unsettled { keys }) => {
+                assert_eq!(keys, 3000);
+                unsettled += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    writer.await.unwrap();
+    assert!(taken + unsettled > 0);
+    let end = store.get_many(keys(0..3000)).snapshot().await.unwrap();
+    assert_eq!(end.entries["k.0"].value(), end.entries["k.2999"].value());
+}
