@@ -66,6 +66,7 @@ impl MethodSpec {
         subject: "",
         description: "",
         queue_group: None,
+        own_queue_group: false,
         timeout: Duration::ZERO,
         idempotent: false,
         metadata: &[],
