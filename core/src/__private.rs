@@ -1,6 +1,6 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
-pub use crate::client::{Call, CallError, ClientCore, Retry};
+pub use crate::client::{Call, CallError, ClientCore, EveryInstance, OneInstance, Retry};
 #[cfg(feature = "schema")]
 pub use crate::contract::{
     AsyncApi, ContractBuilder, DescribeError, Described, ErrorVariant, MethodBuilder, NoMethod,
@@ -90,6 +90,12 @@ pub trait Service: Send + Sync + 'static {
     fn spec(&self) -> &'static ServiceSpec;
     /// Hands the methods over.
     fn mount(self, mount: &mut Mount);
+}
+
+/// A client of a service in the same process.
+#[must_use]
+pub fn local(service: impl Service) -> ClientCore {
+    ClientCore::local(crate::service::local(service))
 }
 
 /// Tells a `Result` from any other type, by what it is and not by what it is called.

@@ -54,7 +54,7 @@
 //! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
 //! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
-//! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`CallError`] |
+//! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`Many`], [`CallError`] |
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
 //! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
@@ -85,7 +85,9 @@ pub use async_nats;
 pub use schemars;
 pub use serde;
 
-pub use client::{Call, CallError, Reply, Retry};
+pub use client::{
+    Answers, Call, CallError, EveryInstance, InstanceAnswer, Many, OneInstance, Reply, Retry,
+};
 pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
     Any, BucketConflict, Change, Difference, DrainReport, Entries, Entry, FailedWrite, FailureHook,

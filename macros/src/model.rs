@@ -218,6 +218,9 @@ pub(crate) const RESERVED: &[&str] = &[
     "with_retry",
     "with_header",
     "with_context",
+    "local",
+    "local_from",
+    "layer",
     "stores",
     "clone",
 ];

@@ -3,6 +3,7 @@
 use super::ClientCore;
 use super::error::CallError;
 use super::exchange::{Content, Exchange, Failure, Received};
+use super::many::{AsksAll, EveryInstance, Many, OneInstance};
 use super::retry::Retry;
 use crate::wire::codec::CodecError;
 use crate::wire::error::ServiceError;
@@ -27,9 +28,11 @@ use std::time::{Duration, Instant};
 /// let text = greeter.hello("Ada".to_string()).timeout(Duration::from_millis(200)).await?;
 /// # Ok(()) }
 /// ```
+///
+/// `R` says who gets it: one instance of the service, or, where the endpoint has no queue group, [every one](Call::many).
 #[must_use = "a call does nothing until it is awaited"]
 #[derive(Debug)]
-pub struct Call<T, E> {
+pub struct Call<T, E, R = OneInstance> {
     core: ClientCore,
     spec: &'static MethodSpec,
     body: Bytes,
@@ -41,8 +44,11 @@ pub struct Call<T, E> {
     retry: Option<Box<Retry>>,
     deadline: Option<Instant>,
     headers: Option<Arc<HeaderMap>>,
-    answer: PhantomData<fn() -> (T, E)>,
+    answer: PhantomData<Typed<T, E, R>>,
 }
+
+/// What a call is of, and holds no value of.
+type Typed<T, E, R> = fn() -> (T, E, R);
 
 /// An answer, and what came with it.
 ///
@@ -67,7 +73,7 @@ pub struct Reply<T> {
     pub attempts: u32,
 }
 
-impl<T, E> Call<T, E> {
+impl<T, E, R> Call<T, E, R> {
     pub(super) fn new(
         core: &ClientCore,
         spec: &'static MethodSpec,
@@ -140,13 +146,51 @@ impl<T, E> Call<T, E> {
     }
 }
 
-impl<T: DeserializeOwned + 'static, E: ServiceError> Call<T, E> {
+impl<T: DeserializeOwned + 'static, E: ServiceError, R> Call<T, E, R> {
     /// Sends the request, and waits for the answer and what came with it.
     ///
     /// # Errors
     /// The service's own error, or what kept the call from it.
     pub async fn reply(self) -> Result<Reply<T>, CallError<E>> {
         typed(self.exchange().run().await)
+    }
+
+    /// Asks every instance of the service, and not just one. The endpoint must have no queue group:
+    /// `#[endpoint(queue_group = false)]`. It is asked once, whatever the policy for repeats.
+    pub fn many(self) -> Many<T, E>
+    where
+        R: AsksAll,
+    {
+        Many::new(self.exchange())
+    }
+
+    /// The same call of an endpoint that its *deployment* has taken out of its queue group (`Server::no_queue_group`), which the
+    /// contract cannot know.
+    pub fn of_every_instance(self) -> Call<T, E, EveryInstance> {
+        let Self {
+            core,
+            spec,
+            body,
+            wrong,
+            timeout,
+            idempotent,
+            retry,
+            deadline,
+            headers,
+            answer: _,
+        } = self;
+        Call {
+            core,
+            spec,
+            body,
+            wrong,
+            timeout,
+            idempotent,
+            retry,
+            deadline,
+            headers,
+            answer: PhantomData,
+        }
     }
 
     fn exchange(self) -> Exchange {
@@ -169,7 +213,7 @@ impl<T: DeserializeOwned + 'static, E: ServiceError> Call<T, E> {
 }
 
 /// Makes of bytes and of errors what the contract says they are.
-fn typed<T, E>(received: Result<Received, Failure>) -> Result<Reply<T>, CallError<E>>
+pub(super) fn typed<T, E>(received: Result<Received, Failure>) -> Result<Reply<T>, CallError<E>>
 where
     T: DeserializeOwned + 'static,
     E: ServiceError,
@@ -201,7 +245,7 @@ where
     })
 }
 
-impl<T, E> IntoFuture for Call<T, E>
+impl<T, E, R> IntoFuture for Call<T, E, R>
 where
     T: DeserializeOwned + 'static,
     E: ServiceError,

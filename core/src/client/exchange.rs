@@ -3,13 +3,14 @@
 use super::ClientCore;
 use super::error::CallError;
 use super::retry::{self, Retry};
+use super::transport::connection;
 use crate::store::{self, ObjectReader, StoreError};
 use crate::wire::codec::Codec;
 use crate::wire::error::{Code, Error};
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +49,17 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) async fn run(mut self) -> Result<Received, Failure> {
-        if let Some(failure) = self.wrong {
+        self.begin()?;
+        match self.retry {
+            None => self.attempt(self.timeout).await,
+            // Boxed, so that a call that is sent once has no room for this in it.
+            Some(policy) => Box::pin(retry::run(self, policy)).await,
+        }
+    }
+
+    /// Sees whether it is to be sent at all, and for how long.
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = self.wrong.take() {
             return Err(*failure);
         }
         if let Some(deadline) = self.deadline {
@@ -60,11 +71,7 @@ impl Exchange {
             }
             self.timeout = self.timeout.min(left);
         }
-        match self.retry {
-            None => self.attempt(self.timeout).await,
-            // Boxed, so that a call that is sent once has no room for this in it.
-            Some(policy) => Box::pin(retry::run(self, policy)).await,
-        }
+        Ok(())
     }
 
     /// Sends it once.
@@ -79,12 +86,53 @@ impl Exchange {
     }
 
     async fn send(&self, limit: Duration) -> Result<Received, Failure> {
-        let (core, spec) = (&self.core, self.spec);
-        let headers = request_headers(spec, self.headers.as_deref(), limit);
-        let message = request(core, spec.subject, headers, self.body.clone()).await?;
+        let subject = self.spec.subject;
+        let transport = &self.core.transport;
+        let headers = self.request_headers(limit)?;
+        let (mut pending, inbox) = transport.one().await?;
+        transport
+            .send(subject, inbox, headers, self.body.clone())
+            .await?;
+        let message = pending.reply().await.ok_or_else(closed)?;
+        if nobody_listens(&message) {
+            return Err(CallError::NoResponders { subject });
+        }
+        self.read(message).await
+    }
+
+    /// What a request says besides its body; nothing at all in the usual case, where the contract says it. An error when
+    /// both are more than a server takes, which would end the connection.
+    pub(super) fn request_headers(&self, limit: Duration) -> Result<Option<HeaderMap>, Failure> {
+        let spec = self.spec;
+        let mut headers = self.headers.as_deref().cloned();
+        if spec.codec != Codec::Json {
+            let headers = headers.get_or_insert_default();
+            headers.insert(header::CONTENT_TYPE, spec.codec.content_type());
+        }
+        // The service has its own clock run from the receipt for as long as the contract says: only less than that is news,
+        // and a hundredth less is not worth a header.
+        if limit + spec.timeout / 100 < spec.timeout {
+            let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            let headers = headers.get_or_insert_default();
+            headers.insert(
+                HeaderName::from_static(header::TIMEOUT),
+                HeaderValue::from(millis),
+            );
+        }
+        let size = self.body.len() + headers.as_ref().map_or(0, header::size);
+        let max = self.core.transport.max_payload();
+        if size > max {
+            let subject = spec.subject;
+            return Err(CallError::TooLarge { subject, size, max });
+        }
+        Ok(headers)
+    }
+
+    /// Takes a reply for what it is.
+    pub(super) async fn read(&self, message: Message) -> Result<Received, Failure> {
         let codec = match content_type(&message) {
-            Some(said) => Codec::from_content_type(said).unwrap_or(spec.codec),
-            None => spec.codec,
+            Some(said) => Codec::from_content_type(said).unwrap_or(self.spec.codec),
+            None => self.spec.codec,
         };
         let headers = message.headers.unwrap_or_default();
         if let Some(error) = error_reply(&headers, &message.payload) {
@@ -95,7 +143,7 @@ impl Exchange {
                 Content::Stream(ByteStream::new(std::io::Cursor::new(message.payload)))
             }
             None => Content::Bytes(message.payload),
-            Some(reference) => fetch(core, reference.as_str(), &headers, self.streams)
+            Some(reference) => fetch(&self.core, reference.as_str(), &headers, self.streams)
                 .await
                 .map_err(CallError::Object)?,
         };
@@ -106,6 +154,15 @@ impl Exchange {
             attempts: 1,
         })
     }
+}
+
+/// What the server answers for a subject without subscribers.
+pub(super) fn nobody_listens(message: &Message) -> bool {
+    message.status == Some(StatusCode::NO_RESPONDERS)
+}
+
+pub(super) fn closed() -> Failure {
+    connection("it was closed while the call waited")
 }
 
 /// Fetches an answer that did not fit a message, or opens it.
@@ -120,68 +177,6 @@ async fn fetch(
         true => Content::Stream(ByteStream::new(reader)),
         false => Content::Bytes(reader.into_bytes().await?),
     })
-}
-
-/// What a request says besides its body; nothing at all in the usual case, where the contract says it.
-fn request_headers(
-    spec: &MethodSpec,
-    headers: Option<&HeaderMap>,
-    limit: Duration,
-) -> Option<HeaderMap> {
-    let mut headers = headers.cloned();
-    if spec.codec != Codec::Json {
-        let headers = headers.get_or_insert_default();
-        headers.insert(header::CONTENT_TYPE, spec.codec.content_type());
-    }
-    // The service has its own clock run from the receipt for as long as the contract says: only less than that is news, and
-    // a hundredth less is not worth a header.
-    if limit + spec.timeout / 100 < spec.timeout {
-        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let headers = headers.get_or_insert_default();
-        headers.insert(
-            HeaderName::from_static(header::TIMEOUT),
-            HeaderValue::from(millis),
-        );
-    }
-    headers
-}
-
-async fn request(
-    core: &ClientCore,
-    subject: &'static str,
-    headers: Option<HeaderMap>,
-    body: Bytes,
-) -> Result<Message, Failure> {
-    let client = &core.mux.client;
-    // The server ends the connection of a client that sends more than it takes, headers included.
-    let size = body.len() + headers.as_ref().map_or(0, header::size);
-    let max = client.max_payload();
-    if size > max {
-        return Err(CallError::TooLarge { subject, size, max });
-    }
-    let mut pending = core.mux.register().await.map_err(connection)?;
-    let reply = Subject::from(std::mem::take(&mut pending.subject));
-    let sent = match headers {
-        None => client.publish_with_reply(subject, reply, body).await,
-        Some(headers) => {
-            client
-                .publish_with_reply_and_headers(subject, reply, headers, body)
-                .await
-        }
-    };
-    sent.map_err(connection)?;
-    let message = pending
-        .reply()
-        .await
-        .ok_or_else(|| connection("it was closed while the call waited"))?;
-    if message.status == Some(StatusCode::NO_RESPONDERS) {
-        return Err(CallError::NoResponders { subject });
-    }
-    Ok(message)
-}
-
-fn connection(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
-    CallError::Connection(source.into())
 }
 
 fn content_type(message: &Message) -> Option<&str> {
@@ -217,10 +212,11 @@ async fn follow(
     reference: &str,
     headers: &HeaderMap,
 ) -> Result<ObjectReader, StoreError> {
-    let jetstream = match &core.jetstream {
-        Some(jetstream) => jetstream.clone(),
+    let jetstream = match (&core.jetstream, core.transport.client()) {
+        (Some(jetstream), _) => jetstream.clone(),
         // The caller shall notice nothing of the detour, so it need not have thought of JetStream.
-        None => async_nats::jetstream::new(core.mux.client.clone()),
+        (None, Some(client)) => async_nats::jetstream::new(client.clone()),
+        (None, None) => return Err(StoreError::NoJetStream),
     };
     let (bucket, name) = reference.split_once('/').unwrap_or((reference, ""));
     let digest = headers

@@ -1,34 +1,39 @@
 //! The calling side: a request with its deadline, its answer or its error.
 //!
-//! `call` is one call as its caller sees it, `exchange` its bytes, `retry` when it is sent again, `mux` the reply inbox, `error` what may come
-//! of it. Stores are not its business: a generated client
-//! only passes the JetStream context on.
+//! `call` is one call as its caller sees it, `exchange` its bytes, `many` one that every instance answers, `retry` when it is
+//! sent again, `transport` and `mux` how it travels, `error` what may come of it. Stores are not its business: a generated
+//! client only passes the JetStream context on.
 
 mod call;
 mod error;
 mod exchange;
+mod many;
 mod mux;
 mod retry;
+mod transport;
 
 pub use call::{Call, Reply};
 pub use error::CallError;
+pub use many::{Answers, EveryInstance, InstanceAnswer, Many, OneInstance};
 pub use retry::Retry;
 
 use crate::__private::Method;
 use crate::store::StoreError;
 use crate::wire::context::Context;
 use crate::wire::header::{self, HeaderError};
+use crate::wire::loopback::Loopback;
 use async_nats::{Client, HeaderMap, jetstream};
 use mux::Mux;
 use retry::Retrying;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use transport::Transport;
 
 /// What every generated client is made of.
 #[derive(Debug, Clone)]
 pub struct ClientCore {
-    mux: Arc<Mux>,
+    transport: Arc<Transport>,
     jetstream: Option<jetstream::Context>,
     timeout: Option<Duration>,
     retrying: Arc<Retrying>,
@@ -42,14 +47,24 @@ impl ClientCore {
     /// A client on this connection.
     #[must_use]
     pub fn new(client: Client) -> Self {
+        Self::over(Transport::Nats(Mux::new(client)))
+    }
+
+    fn over(transport: Transport) -> Self {
         Self {
-            mux: Arc::new(Mux::new(client)),
+            transport: Arc::new(transport),
             jetstream: None,
             timeout: None,
             retrying: Arc::new(Retrying::new(Retry::default())),
             headers: None,
             deadline: None,
         }
+    }
+
+    /// A client of a service in this process.
+    #[must_use]
+    pub(crate) fn local(service: Loopback) -> Self {
+        Self::over(Transport::Local(service))
     }
 
     /// Gives it JetStream, for the stores.
@@ -101,7 +116,10 @@ impl ClientCore {
     }
 
     /// Prepares a call. The body is encoded at once, so that the call borrows nothing.
-    pub fn call<M: Method, B: Serialize + ?Sized>(&self, body: &B) -> Call<M::Answer, M::Error> {
+    pub fn call<M: Method, B: Serialize + ?Sized, R>(
+        &self,
+        body: &B,
+    ) -> Call<M::Answer, M::Error, R> {
         Call::new(self, M::SPEC, M::SPEC.codec.encode(body))
     }
 }

@@ -1,48 +1,23 @@
-//! The reply inbox of a client: one subscription, and a table of who waits for what.
+//! The reply inbox of a client: one subscription, and who waits for what in it.
 //!
 //! async-nats has one of its own, but a request that times out stays in its table for good (about 350 bytes each). Here an
 //! entry goes with the call that made it, however that ends.
 
-use async_nats::{Client, Message, Subscriber};
+use crate::wire::replies::Replies;
+use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::{OnceCell, oneshot};
+use std::sync::Arc;
+use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
 #[derive(Debug)]
 pub(crate) struct Mux {
     pub(crate) client: Client,
     /// The inbox, with its final dot.
-    prefix: String,
-    next: AtomicU64,
-    table: Arc<Table>,
+    pub(crate) prefix: String,
+    replies: Arc<Replies>,
     /// The task that reads the subscription; started by the first call.
     reader: OnceCell<AbortHandle>,
-}
-
-type Waiting = HashMap<u64, oneshot::Sender<Message>>;
-
-#[derive(Debug, Default)]
-struct Table(Mutex<Waiting>);
-
-impl Table {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // No code that can panic runs under the lock.
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// A reply that is waited for. Dropping it forgets the call.
-pub(crate) struct Pending {
-    number: u64,
-    table: Arc<Table>,
-    receiver: oneshot::Receiver<Message>,
-    /// Where the reply is to go.
-    pub(crate) subject: String,
 }
 
 impl Mux {
@@ -51,29 +26,20 @@ impl Mux {
         Self {
             client,
             prefix,
-            next: AtomicU64::new(0),
-            table: Arc::default(),
+            replies: Arc::default(),
             reader: OnceCell::new(),
         }
     }
 
-    /// A new entry in the table, with its reply subject.
-    pub(crate) async fn register(&self) -> Result<Pending, async_nats::SubscribeError> {
+    /// The table, and an inbox whose replies come into it.
+    pub(crate) async fn replies(&self) -> Result<&Arc<Replies>, SubscribeError> {
         self.reader.get_or_try_init(|| self.start()).await?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.table.lock().insert(number, sender);
-        Ok(Pending {
-            number,
-            table: Arc::clone(&self.table),
-            receiver,
-            subject: format!("{}{number}", self.prefix),
-        })
+        Ok(&self.replies)
     }
 
-    async fn start(&self) -> Result<AbortHandle, async_nats::SubscribeError> {
+    async fn start(&self) -> Result<AbortHandle, SubscribeError> {
         let subscription = self.client.subscribe(format!("{}*", self.prefix)).await?;
-        let reader = read(subscription, self.prefix.len(), Arc::clone(&self.table));
+        let reader = read(subscription, self.prefix.len(), Arc::clone(&self.replies));
         Ok(tokio::spawn(reader).abort_handle())
     }
 }
@@ -86,31 +52,12 @@ impl Drop for Mux {
     }
 }
 
-async fn read(mut subscription: Subscriber, prefix: usize, table: Arc<Table>) {
+async fn read(mut subscription: Subscriber, prefix: usize, replies: Arc<Replies>) {
     while let Some(message) = subscription.next().await {
-        // A late reply finds no entry, and a stray one no number: neither is anybody's.
-        let number = message
-            .subject
-            .get(prefix..)
-            .and_then(|number| number.parse().ok());
-        let waiting = number.and_then(|number: u64| table.lock().remove(&number));
-        if let Some(waiting) = waiting {
-            let _ = waiting.send(message);
-        }
+        // A copy of a subject is a counted reference.
+        let subject = message.subject.clone();
+        replies.deliver(subject.get(prefix..), message);
     }
-    // The connection is closed for good. Whoever waits is told at once, by its sender being dropped.
-    table.lock().clear();
-}
-
-impl Pending {
-    /// The reply; `None` when the connection was closed.
-    pub(crate) async fn reply(&mut self) -> Option<Message> {
-        (&mut self.receiver).await.ok()
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.table.lock().remove(&self.number);
-    }
+    // The connection is closed for good. Whoever waits is told at once.
+    replies.clear();
 }

@@ -7,10 +7,10 @@
 //! What waits is bounded: so many requests run, so many (and so many bytes) wait for their turn, and the rest are refused.
 
 use super::finish::{Panic, Verdict};
+use super::intake::Intake;
 use super::invoke::{Endpoint, Serving};
 use crate::wire::error::Error;
-use async_nats::{Message, Subject, Subscriber};
-use futures_util::Stream as _;
+use async_nats::{Message, Subject};
 use futures_util::future::{FusedFuture, FutureExt as _};
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
@@ -82,8 +82,8 @@ impl Drop for Counted {
 
 pub(crate) struct EndpointLoop {
     endpoint: Arc<dyn Endpoint>,
-    subscription: Subscriber,
-    /// Nothing comes from the subscription any more.
+    intake: Intake,
+    /// Nothing comes from it any more.
     ended: bool,
     limits: Limits,
     stop: Stop,
@@ -120,13 +120,13 @@ enum Why {
 impl EndpointLoop {
     pub(crate) fn new(
         endpoint: Arc<dyn Endpoint>,
-        subscription: Subscriber,
+        intake: Intake,
         limits: Limits,
         stop: Stop,
     ) -> Self {
         Self {
             endpoint,
-            subscription,
+            intake,
             ended: false,
             limits,
             stop,
@@ -139,17 +139,14 @@ impl EndpointLoop {
         }
     }
 
-    /// Runs until the subscription has ended and every request taken from it has.
+    /// Runs until the intake has ended and every request taken from it has.
     pub(crate) async fn run(mut self) {
         let intake = self.stop.intake.clone();
         let mut stopped = pin!(intake.cancelled().fuse());
         loop {
             match poll_fn(|cx| self.poll(stopped.as_mut(), cx)).await {
                 Event::Unserved(unserved) => self.answer_instead(unserved).await,
-                Event::Stop => {
-                    let client = &self.endpoint.context().client;
-                    super::drain::end_intake(client, &mut self.subscription).await;
-                }
+                Event::Stop => self.intake.end().await,
                 Event::End => return,
             }
         }
@@ -174,7 +171,7 @@ impl EndpointLoop {
             if self.ended {
                 break;
             }
-            match Pin::new(&mut self.subscription).poll_next(cx) {
+            match self.intake.poll_next(cx) {
                 Poll::Ready(Some(message)) => {
                     if let Some(unserved) = self.take(message, cx) {
                         return Poll::Ready(Event::Unserved(unserved));

@@ -2,6 +2,7 @@
 //!
 //! Not generic, so that it is compiled once and not once a method.
 
+use super::outlet::Outlet;
 use super::reply::{Forged, ReplyRule};
 use super::stats::Stats;
 use super::stores::BoundStore;
@@ -14,7 +15,7 @@ use crate::wire::error::Error;
 use crate::wire::header;
 use crate::wire::spec::{MethodSpec, StoreAction, StoreKind, StoreSpec, WriteMode};
 use crate::wire::stream::ByteStream;
-use async_nats::{Client, HeaderMap, HeaderValue, Subject, jetstream};
+use async_nats::{HeaderMap, HeaderValue, Subject, jetstream};
 use bytes::Bytes;
 use std::any::Any;
 use std::sync::Arc;
@@ -33,7 +34,9 @@ const MAX_REPLY_HEADERS: usize = 4096;
 pub(crate) struct Context {
     pub(crate) spec: &'static MethodSpec,
     pub(crate) origin: Origin,
-    pub(crate) client: Client,
+    pub(crate) client: Outlet,
+    /// Every instance gets each request: there is no queue group.
+    pub(crate) everyone: bool,
     pub(crate) reply_rule: Arc<ReplyRule>,
     pub(crate) stats: Arc<Stats>,
     /// In the order of `spec.stores`; empty when there is no JetStream.
@@ -154,7 +157,7 @@ impl Context {
                 codec: Codec::Json,
                 headers: None,
                 kept: None,
-            })) if body.len() <= self.client.max_payload() => {
+            })) if self.named().is_none() && body.len() <= self.client.max_payload() => {
                 if let Some(reply) = reply
                     && let Err(error) = self.client.publish(reply, body).await
                 {
@@ -350,9 +353,14 @@ impl Context {
         }
     }
 
+    /// The instance's id, where all of them answer and a caller wants to tell them apart.
+    fn named(&self) -> Option<&str> {
+        self.everyone.then_some(&*self.origin.instance)
+    }
+
     /// Whether a message can carry `body`; headers count as well.
     fn fits(&self, body: &Bytes, codec: Codec, headers: Option<&HeaderMap>, stored: bool) -> bool {
-        let ours = if stored || codec != Codec::Json {
+        let ours = if stored || self.named().is_some() || codec != Codec::Json {
             MAX_REPLY_HEADERS
         } else {
             0
@@ -360,7 +368,16 @@ impl Context {
         body.len() + ours + headers.map_or(0, header::size) <= self.client.max_payload()
     }
 
-    async fn reply(&self, reply: Subject, headers: Option<HeaderMap>, codec: Codec, body: Bytes) {
+    async fn reply(
+        &self,
+        reply: Subject,
+        mut headers: Option<HeaderMap>,
+        codec: Codec,
+        body: Bytes,
+    ) {
+        if let Some(instance) = self.named() {
+            insert(headers.get_or_insert_default(), header::INSTANCE, instance);
+        }
         // JSON says nothing of itself: a header would cost every reply of the usual kind an allocation or three.
         let headers = match (headers, codec) {
             (None, Codec::Json) => None,
@@ -404,6 +421,9 @@ impl Context {
                 header::SERVICE_ERROR_CODE,
                 HeaderValue::from(error.code().number()),
             );
+            if let Some(instance) = self.named() {
+                insert(&mut headers, header::INSTANCE, instance);
+            }
             let body = self.error_body(&error, header::size(&headers));
             if let Err(failed) = self.client.publish_with_headers(reply, headers, body).await {
                 tracing::warn!(subject = self.spec.subject, error = %failed, "an error reply could not be sent");

@@ -11,7 +11,10 @@ mod discovery;
 mod drain;
 mod endpoint;
 mod finish;
+mod intake;
 mod invoke;
+mod local;
+mod outlet;
 mod placement;
 mod reply;
 mod running;
@@ -21,6 +24,7 @@ mod stats;
 mod stores;
 
 pub use invoke::Mount;
+pub(crate) use local::local;
 pub use running::{Running, ShutdownError, ShutdownReport};
 pub use server::Server;
 pub use start_error::StartError;

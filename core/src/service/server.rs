@@ -4,7 +4,9 @@ use super::discovery::{self, Instance, Listed, Metadata};
 use super::drain;
 use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
+use super::intake::Intake;
 use super::invoke::{Mount, Mounted};
+use super::outlet::Outlet;
 use super::placement::Placement;
 use super::reply::ReplyRule;
 use super::running::Running;
@@ -253,7 +255,8 @@ impl Server {
                         method,
                         instance: instance.id.as_str().into(),
                     },
-                    client: client.clone(),
+                    client: Outlet::Nats(client.clone()),
+                    everyone: place.queue_group.is_none(),
                     reply_rule: Arc::clone(&reply_rule),
                     stats,
                     stores: stores
@@ -272,8 +275,8 @@ impl Server {
                     subject: place.subject,
                     source,
                 })?;
-                endpoints
-                    .spawn(EndpointLoop::new(endpoint, subscription, limits, stop.clone()).run());
+                let intake = Intake::Nats(client.clone(), subscription);
+                endpoints.spawn(EndpointLoop::new(endpoint, intake, limits, stop.clone()).run());
             }
             let asked = discovery::subscribe(&client, &instance)
                 .await

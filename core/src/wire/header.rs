@@ -11,6 +11,8 @@ pub(crate) const SERVICE_ERROR: &str = "Nats-Service-Error";
 pub(crate) const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// The revision at which a `write = "before_reply"` answer was stored.
 pub(crate) const REVISION: &str = "Nats-Service-Revision";
+/// Which instance answered; said by endpoints that all of them answer.
+pub(crate) const INSTANCE: &str = "Nats-Service-Instance";
 /// The object that holds an answer too large for a message: `<bucket>/<name>`.
 pub(crate) const OBJECT: &str = "Nats-Service-Object";
 /// The digest of that object, as its metadata has it.

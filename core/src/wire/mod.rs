@@ -6,5 +6,7 @@ pub(crate) mod codec;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod header;
+pub(crate) mod loopback;
+pub(crate) mod replies;
 pub(crate) mod spec;
 pub(crate) mod stream;

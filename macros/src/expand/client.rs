@@ -11,9 +11,11 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         service,
         private,
         client,
+        server,
         stores,
         ..
     } = names;
+    let bound = names.bound();
     let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
     // Types of a trait with parameters mean nothing outside it.
     let methods = service
@@ -37,6 +39,19 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
             #[must_use]
             #vis fn new(nats: #private::Client) -> Self {
                 Self { core: #private::ClientCore::new(nats) }
+            }
+
+            /// Calls this implementation, in this process and with no server, through encoding and decoding: for unit
+            /// tests. Its calls are made within a tokio runtime. There is no JetStream.
+            #[must_use]
+            #vis fn local<S: #bound + ::core::marker::Send + ::core::marker::Sync + 'static>(service: S) -> Self {
+                Self::local_from(#server::new(service))
+            }
+
+            /// The same, for one that is prepared to be served.
+            #[must_use]
+            #vis fn local_from<S: #bound + ::core::marker::Send + ::core::marker::Sync + 'static>(server: #server<S>) -> Self {
+                Self { core: #private::local(server) }
             }
 
             /// Adds JetStream, which the stores and answers that are kept as objects need.
@@ -120,6 +135,7 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         doc.insert(0, '\n');
     }
     let head = quote!(#(#cfgs)* #(#docs)* #[doc = #doc] #(#deprecated)*);
+    let reach = reach(names, method);
     if names.inert {
         return stub(names, method, &head);
     }
@@ -148,8 +164,8 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
     };
     quote! {
         #head
-        #vis fn #public #borrowed (&self, #(#parameters),*) -> #private::Call<#answer, #error> {
-            self.core.call::<#hidden, #ty>(#body)
+        #vis fn #public #borrowed (&self, #(#parameters),*) -> #private::Call<#answer, #error #reach> {
+            self.core.call::<#hidden, #ty, _>(#body)
         }
     }
 }
@@ -162,6 +178,7 @@ fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
     let (vis, public, generics) = (&service.vis, &method.public, &method.sig.generics);
     let clause = &generics.where_clause;
     let plain = generics.params.is_empty();
+    let reach = reach(names, method);
     let (answer, error) = match &method.output {
         // A constant cannot ask what a parameter is.
         Output::Other(ty) if !plain => (quote!(#ty), quote!(::core::convert::Infallible)),
@@ -182,9 +199,18 @@ fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
     };
     quote! {
         #head
-        #vis fn #public #generics (&self, #(#arguments),*) -> #private::Call<#answer, #error> #clause {
+        #vis fn #public #generics (&self, #(#arguments),*) -> #private::Call<#answer, #error #reach> #clause {
             ::core::unreachable!()
         }
+    }
+}
+
+/// Who gets the requests, where it is not one of the instances.
+fn reach(names: &Names<'_>, method: &Method) -> TokenStream {
+    let private = &names.private;
+    match method.queue_group {
+        Some(_) => quote!(),
+        None => quote!(, #private::EveryInstance),
     }
 }
 

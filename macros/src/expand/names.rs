@@ -65,6 +65,16 @@ impl<'a> Names<'a> {
         self.of("", camel, "Store")
     }
 
+    /// What a service implements.
+    pub(super) fn bound(&self) -> TokenStream {
+        let ident = &self.service.ident;
+        // A trait with parameters is an error already, and no bound can name it.
+        match self.service.generics.params.is_empty() {
+            true => quote!(#ident),
+            false => quote!(::core::marker::Sized),
+        }
+    }
+
     /// The types of an answer and of an error.
     pub(super) fn outcome(&self, method: &Method) -> (TokenStream, TokenStream) {
         match &method.output {

@@ -18,12 +18,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         let (cfgs, hidden) = (method.cfgs(), names.method(method));
         quote!(#(#cfgs)* { mount.method::<S, #hidden>(&self.service); })
     });
-    // A trait with parameters is an error already, and no bound can name it.
-    let bound = if service.generics.params.is_empty() {
-        quote!(#ident)
-    } else {
-        quote!(::core::marker::Sized)
-    };
+    let bound = names.bound();
     let doc = format!(
         "Serves an implementation of [`{ident}`]: give it to `nats_service::Server::serve`."
     );
