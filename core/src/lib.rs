@@ -55,6 +55,7 @@
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
 //! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
 //! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`Many`], [`CallError`] |
+//! | finding services | [`Discover`]; [`ServiceInfo`], [`ServiceStats`] |
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
 //! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
@@ -86,7 +87,8 @@ pub use schemars;
 pub use serde;
 
 pub use client::{
-    Answers, Call, CallError, EveryInstance, InstanceAnswer, Many, OneInstance, Reply, Retry,
+    Answers, Call, CallError, Discover, DiscoverError, EndpointInfo, EndpointStats, EveryInstance,
+    InstanceAnswer, Many, OneInstance, Reply, Retry, ServiceInfo, ServicePing, ServiceStats,
 };
 pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{

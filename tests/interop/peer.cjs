@@ -8,6 +8,7 @@ const readline = require("node:readline");
 const { connect, headers } = require("@nats-io/transport-node");
 const { jetstream } = require("@nats-io/jetstream");
 const { Kvm } = require("@nats-io/kv");
+const { Svcm } = require("@nats-io/services");
 const { Objm } = require("@nats-io/obj");
 
 const encode = (bytes) => Buffer.from(bytes ?? []).toString("base64");
@@ -139,6 +140,30 @@ async function main() {
     },
     async obj_link_store(request) {
       return infoOf(await (await store(request.bucket)).linkStore(named(request.name), await store(request.target_bucket)));
+    },
+
+    // Services.
+
+    async service_find({ verb, name }) {
+      const client = new Svcm(nats).client({ strategy: "stall", maxWait: 2_000 });
+      const found = [];
+      for await (const one of await client[verb](name ?? "")) found.push(one);
+      return found;
+    },
+    async service_serve({ name, version, description, metadata, queue }) {
+      const service = await new Svcm(nats).add({ name, version, description, metadata, queue });
+      const group = service.addGroup(name);
+      group.addEndpoint("double", {
+        metadata: { cost: "low" },
+        handler: (error, message) => {
+          if (message.string() === "boom") throw new Error("it fails");
+          const number = Number(new TextDecoder().decode(message.data));
+          if (Number.isNaN(number)) message.respondError(400, "no number");
+          else message.respond(new TextEncoder().encode(String(2 * number)));
+        },
+      });
+      await nats.flush();
+      return service.info().id;
     },
 
     // Documents.

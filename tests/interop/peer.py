@@ -10,6 +10,9 @@ import json
 import sys
 
 import nats
+from nats import errors as errors_nats
+from nats import micro
+from nats.micro import service as kinds_of_micro
 from nats.js import api, errors
 
 
@@ -130,6 +133,49 @@ class Peer:
 
     async def obj_seal(self, bucket):
         await (await self.js.object_store(bucket)).seal()
+
+    # Services.
+
+    async def service_find(self, verb, name=None):
+        # This client serves, and has no call to find others: it is the reading of the replies that is tried here.
+        kinds = {
+            "ping": kinds_of_micro.ServicePing,
+            "info": kinds_of_micro.ServiceInfo,
+            "stats": kinds_of_micro.ServiceStats,
+        }
+        subject = f"$SRV.{verb.upper()}" + (f".{name}" if name else "")
+        inbox = self.nats.new_inbox()
+        replies = await self.nats.subscribe(inbox)
+        await self.nats.publish(subject, reply=inbox)
+        found = []
+        try:
+            while True:
+                reply = await replies.next_msg(timeout=2 if not found else 0.3)
+                found.append(kinds[verb].from_dict(json.loads(reply.data)).to_dict())
+        except errors_nats.TimeoutError:
+            pass
+        await replies.unsubscribe()
+        return found
+
+    async def service_serve(self, name, version, description=None, metadata=None, queue=None):
+        service = await micro.add_service(
+            self.nats, name=name, version=version, description=description, metadata=metadata, queue_group=queue
+        )
+
+        async def double(request):
+            if request.data == b"boom":
+                raise RuntimeError("it fails")
+            try:
+                number = int(request.data)
+            except ValueError:
+                await request.respond_error("400", "no number")
+                return
+            await request.respond(str(2 * number).encode())
+
+        group = service.add_group(name=name)
+        await group.add_endpoint(name="double", handler=double, metadata={"cost": "low"})
+        await self.nats.flush()
+        return service.id
 
 
 OPERATIONS = {name: operation for name, operation in vars(Peer).items() if asyncio.iscoroutinefunction(operation)}

@@ -5,6 +5,7 @@
 //! client only passes the JetStream context on.
 
 mod call;
+mod discover;
 mod error;
 mod exchange;
 mod many;
@@ -13,6 +14,9 @@ mod retry;
 mod transport;
 
 pub use call::{Call, Reply};
+pub use discover::{
+    Discover, DiscoverError, EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats,
+};
 pub use error::CallError;
 pub use many::{Answers, EveryInstance, InstanceAnswer, Many, OneInstance};
 pub use retry::Retry;

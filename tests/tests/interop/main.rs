@@ -3,6 +3,7 @@
 
 mod kv;
 mod object;
+mod service;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

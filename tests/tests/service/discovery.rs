@@ -2,10 +2,12 @@
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
+use nats_service::{Discover, DiscoverError, nats_service};
 use nats_service_tests::desk::{self, Act, DeskClient, ask, doing, task};
 use nats_service_tests::{Nats, soon};
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::time::Duration;
 
 async fn one(client: &Client, subject: &str) -> Value {
     let reply = ask(client, subject, "").await;
@@ -172,4 +174,125 @@ async fn counters_are_right_after_successes_errors_panics_and_bodies_that_cannot
         desk::stats(&nats.client, "desk", "other").await["num_requests"],
         0
     );
+}
+
+#[tokio::test]
+async fn counters_are_right_after_time_outs_and_shed_requests() {
+    let nats = Nats::start().await;
+    let desk = desk::desk_with(&nats, |server| server.max_in_flight(1).max_waiting(0, 0)).await;
+    let body = |act| serde_json::to_vec(&doing("a", act, "")).unwrap();
+    let counted = async |endpoint: &str, requests: u64, errors: u64, shed: u64| {
+        nats_service_tests::until("all are counted", async || {
+            let stats = desk::stats(&nats.client, "desk", endpoint).await;
+            stats["num_requests"] == requests
+                && stats["num_errors"] == errors
+                && stats["data"]["num_shed"] == shed
+        })
+        .await;
+        desk::stats(&nats.client, "desk", endpoint).await
+    };
+
+    let reply = ask(&nats.client, "desk.hasty", body(Act::Hold)).await;
+    assert_eq!(desk::refusal(&reply).0, 504);
+    let stats = counted("hasty", 1, 1, 0).await;
+    let took = stats["processing_time"].as_u64().unwrap();
+    assert!(took >= 300_000_000, "a time-out took its time: {stats}");
+    assert!(stats["last_error"].as_str().unwrap().starts_with("504:"));
+
+    let client = nats.client.clone();
+    let held = body(Act::Hold);
+    let held = tokio::spawn(async move { ask(&client, "desk.echo", held).await });
+    desk.worker.until_running(1).await;
+    for _ in 0..3 {
+        let reply = ask(&nats.client, "desk.echo", body(Act::Answer)).await;
+        assert_eq!(desk::refusal(&reply).0, 429);
+    }
+    desk.worker.gate.add_permits(1);
+    held.await.unwrap();
+    let stats = counted("echo", 4, 3, 3).await;
+    assert!(stats["last_error"].as_str().unwrap().starts_with("429:"));
+}
+
+#[tokio::test]
+async fn two_services_with_endpoints_of_one_name_are_counted_apart() {
+    let nats = Nats::start().await;
+    let _both = (desk::desk(&nats).await, desk::keeper(&nats).await);
+    /// Called as another service's is.
+    #[nats_service(name = "double", subject = "other.place")]
+    trait Double {
+        async fn echo(&self, task: desk::Task) -> desk::Task;
+    }
+    struct Mirror;
+    impl Double for Mirror {
+        async fn echo(&self, task: desk::Task) -> desk::Task {
+            task
+        }
+    }
+    let server = nats_service::Server::new(nats.client.clone()).serve(DoubleServer::new(Mirror));
+    let _third = server.start().await.unwrap();
+    DeskClient::new(nats.client.clone())
+        .echo(task("a"))
+        .await
+        .unwrap();
+    for (service, count) in [("desk", 1), ("double", 0)] {
+        nats_service_tests::until("it is counted", async || {
+            desk::stats(&nats.client, service, "echo").await["num_requests"] == count
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn our_client_finds_every_instance_and_passes_over_what_is_no_answer() {
+    let nats = Nats::start().await;
+    let discover = Discover::new(nats.client.clone());
+    assert_eq!(
+        discover.ping().await.unwrap(),
+        [],
+        "nobody is there, and that is said at once"
+    );
+
+    let _two = (desk::desk(&nats).await, desk::keeper(&nats).await);
+    // Somebody who answers with rubbish, thrice.
+    let mut asked = nats.client.subscribe("$SRV.INFO").await.unwrap();
+    let rubbish = nats.client.clone();
+    tokio::spawn(async move {
+        while let Some(question) = asked.next().await {
+            for body in [
+                "",
+                "[1",
+                r#"{"type":"io.nats.micro.v1.ping_response","name":"x"}"#,
+            ] {
+                let _ = rubbish
+                    .publish(question.reply.clone().unwrap(), body.into())
+                    .await;
+            }
+        }
+    });
+    nats_service_tests::processed(&nats.client).await;
+    let info = discover
+        .clone()
+        .stall(Duration::from_secs(1))
+        .info()
+        .await
+        .unwrap();
+    let names: HashSet<_> = info.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, HashSet::from(["desk", "keeper"]));
+
+    let one = &info[0];
+    let stats = discover
+        .clone()
+        .service(&one.name)
+        .id(&one.id)
+        .at_most(1)
+        .stats()
+        .await
+        .unwrap();
+    assert_eq!((stats.len(), &stats[0].id), (1, &one.id));
+    for wrong in ["a b", ">", "", "a.b", "*"] {
+        let error = discover.clone().service(wrong).ping().await.unwrap_err();
+        assert!(matches!(error, DiscoverError::Name(_)), "{error}");
+    }
+    let error = discover.id("x").ping().await.unwrap_err();
+    assert!(matches!(error, DiscoverError::IdWithoutService), "{error}");
 }
