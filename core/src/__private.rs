@@ -1,6 +1,7 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
 pub use crate::client::{Call, CallError, ClientCore, EveryInstance, OneInstance, Retry};
+pub use crate::connection::ConnectionEvents;
 #[cfg(feature = "schema")]
 pub use crate::contract::{
     AsyncApi, ContractBuilder, DescribeError, Described, ErrorVariant, MethodBuilder, NoMethod,

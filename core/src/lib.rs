@@ -54,6 +54,7 @@
 //! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
 //! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
+//! | what happens to a connection | [`ConnectionEvents`], [`ConnectionEvent`], [`ConnectionCounts`], [`Denial`] |
 //! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`Many`], [`CallError`] |
 //! | finding services | [`Discover`]; [`ServiceInfo`], [`ServiceStats`] |
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
@@ -75,6 +76,7 @@
 #[doc(hidden)]
 pub mod __private;
 mod client;
+mod connection;
 #[cfg(feature = "schema")]
 pub mod contract;
 mod service;
@@ -90,6 +92,7 @@ pub use client::{
     Answers, Call, CallError, Discover, DiscoverError, EndpointInfo, EndpointStats, EveryInstance,
     InstanceAnswer, Many, OneInstance, Reply, Retry, ServiceInfo, ServicePing, ServiceStats,
 };
+pub use connection::{ConnectionCounts, ConnectionEvent, ConnectionEvents, Denial};
 pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
     Any, BucketConflict, Change, Difference, DrainReport, Entries, Entry, FailedWrite, FailureHook,

@@ -68,7 +68,7 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 /// - the trait, with `Send + Sync + 'static` as supertraits, and futures that are `Send`; implement it with `async fn`;
 /// - `ProfilesServer<S>`: `new(service)`, `from_arc(arc)`, for `Server::serve`;
 /// - `ProfilesClient`: `new(nats)`, `with_jetstream(js)`, `with_timeout(duration)`, `with_retry(policy)`,
-///   `with_header(name, value)`, `with_context(&ctx)`, `local(service)`, `local_from(server)`, `stores()`, and every method as a `Call`; an
+///   `with_header(name, value)`, `with_context(&ctx)`, `with_events(&events)`, `local(service)`, `local_from(server)`, `stores()`, and every method as a `Call`; an
 ///   argument of an owned type is taken by value or by reference;
 /// - `ProfilesStores`: `new(js)`, and for every method that keeps its answers a typed store, `ProfilesSaveProfileStore`, with
 ///   `at(..)` and `matching(..)` that take the captures of its key in order, named after the last part of each;
@@ -90,6 +90,8 @@ pub fn nats_service(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `metadata` | pairs of strings: `metadata(slow = "yes")` | none |
 /// | `queue_group` | a name, or `false`: every instance gets every request | the service's |
 /// | `rename` | the name in discovery, of the client's method and of the store | the method's name |
+/// | `max_in_flight` | how many requests run at once | the server's |
+/// | `max_waiting`, `max_waiting_bytes` | how many more wait for their turn, and with how many bytes (`"1MiB"`); the rest are refused | the server's |
 /// | `idempotent` | alone: a call may happen twice, so a client may repeat one that failed for a moment | it may not |
 #[proc_macro_attribute]
 pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {

@@ -74,6 +74,8 @@ pub(crate) struct Method {
     pub(crate) timeout: Duration,
     pub(crate) idempotent: bool,
     pub(crate) metadata: Vec<(String, String)>,
+    /// `max_in_flight`, `max_waiting`, `max_waiting_bytes`.
+    pub(crate) limits: [Option<u64>; 3],
     /// The body's parts.
     pub(crate) args: Vec<Arg>,
     /// The argument that the framework fills in, which is no part of the body.
@@ -221,6 +223,7 @@ pub(crate) const RESERVED: &[&str] = &[
     "local",
     "local_from",
     "layer",
+    "with_events",
     "stores",
     "clone",
 ];

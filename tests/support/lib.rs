@@ -119,6 +119,7 @@ mod pages {
 
     pages! {
         client
+        context
         contract
         errors
         keys

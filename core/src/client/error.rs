@@ -1,5 +1,6 @@
 //! What may come of a call besides its answer.
 
+use crate::connection::Denial;
 use crate::store::StoreError;
 use crate::wire::codec::CodecError;
 use crate::wire::error::{Code, Error};
@@ -45,7 +46,7 @@ pub enum CallError<E = Infallible> {
     },
     /// No reply came in time. Whether the service handled the request is unknown.
     #[error(
-        "no reply from `{subject}` within {after:?}; whether it was handled is unknown (a publish that the server's permissions deny looks the same)"
+        "no reply from `{subject}` within {after:?}; whether it was handled is unknown (a call that the server's permissions deny looks the same: `ConnectionEvents` tells it apart)"
     )]
     Timeout {
         /// Where it was sent.
@@ -53,6 +54,10 @@ pub enum CallError<E = Infallible> {
         /// How long the call waited.
         after: Duration,
     },
+    /// The server's permissions deny the call. Only a connection with [`ConnectionEvents`](crate::ConnectionEvents) shows it;
+    /// on any other it is a `Timeout`.
+    #[error("the call was not delivered: {0}")]
+    Denied(Denial),
     /// The deadline had passed before the call was made. Nothing was sent.
     #[error("the deadline had passed before `{subject}` was called: nothing was sent")]
     Late {
@@ -122,6 +127,7 @@ impl<E: crate::ServiceError> CallError<E> {
             CallError::Remote(error) => CallError::Remote(error),
             CallError::NoResponders { subject } => CallError::NoResponders { subject },
             CallError::Timeout { subject, after } => CallError::Timeout { subject, after },
+            CallError::Denied(denial) => CallError::Denied(denial),
             CallError::Late { subject } => CallError::Late { subject },
             CallError::Header(error) => CallError::Header(error),
             CallError::TooLarge { subject, size, max } => {
@@ -156,6 +162,7 @@ impl<E: crate::ServiceError> CallError<E> {
             CallError::Remote(error) => error.code(),
             CallError::NoResponders { .. } | CallError::Connection(_) => Code::Unavailable,
             CallError::Timeout { .. } | CallError::Late { .. } => Code::DeadlineExceeded,
+            CallError::Denied(_) => Code::PermissionDenied,
             CallError::TooLarge { .. } | CallError::Encode(_) | CallError::Header(_) => {
                 Code::InvalidArgument
             }

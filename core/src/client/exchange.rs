@@ -4,6 +4,7 @@ use super::ClientCore;
 use super::error::CallError;
 use super::retry::{self, Retry};
 use super::transport::connection;
+use crate::connection::{ConnectionEvents, Denial};
 use crate::store::{self, ObjectReader, StoreError};
 use crate::wire::codec::Codec;
 use crate::wire::error::{Code, Error};
@@ -76,12 +77,41 @@ impl Exchange {
 
     /// Sends it once.
     pub(super) async fn attempt(&self, limit: Duration) -> Result<Received, Failure> {
-        match tokio::time::timeout(limit, self.send(limit)).await {
+        let sent = async {
+            match &self.core.events {
+                None => self.send(limit).await,
+                // Boxed, so that a call on a connection that nobody watches has no room for this in it.
+                Some(events) => Box::pin(self.send_unless_denied(events, limit)).await,
+            }
+        };
+        match tokio::time::timeout(limit, sent).await {
             Ok(received) => received,
             Err(_) => Err(CallError::Timeout {
                 subject: self.spec.subject,
                 after: limit,
             }),
+        }
+    }
+
+    /// Sends it, and ends when the server says that it is denied: no reply would ever come.
+    async fn send_unless_denied(
+        &self,
+        events: &ConnectionEvents,
+        limit: Duration,
+    ) -> Result<Received, Failure> {
+        let begun = Instant::now();
+        let inboxes = self.core.transport.inbox_prefix();
+        let denied = events.wait(|at, denial| match denial {
+            Denial::Publish { subject } => at >= begun && subject == self.spec.subject,
+            // Made by the first call, for all of them.
+            Denial::Subscribe { subject, .. } => {
+                inboxes.is_some_and(|inboxes| subject.starts_with(inboxes))
+            }
+        });
+        tokio::select! {
+            biased;
+            received = self.send(limit) => received,
+            denial = denied => Err(CallError::Denied(denial)),
         }
     }
 

@@ -22,6 +22,7 @@ pub use many::{Answers, EveryInstance, InstanceAnswer, Many, OneInstance};
 pub use retry::Retry;
 
 use crate::__private::Method;
+use crate::connection::ConnectionEvents;
 use crate::store::StoreError;
 use crate::wire::context::Context;
 use crate::wire::header::{self, HeaderError};
@@ -45,6 +46,7 @@ pub struct ClientCore {
     headers: Option<Arc<HeaderMap>>,
     /// Of the call on whose behalf it calls.
     deadline: Option<Instant>,
+    events: Option<ConnectionEvents>,
 }
 
 impl ClientCore {
@@ -62,6 +64,7 @@ impl ClientCore {
             retrying: Arc::new(Retrying::new(Retry::default())),
             headers: None,
             deadline: None,
+            events: None,
         }
     }
 
@@ -109,6 +112,13 @@ impl ClientCore {
             deadline: Some(context.deadline()),
             ..self.clone()
         }
+    }
+
+    /// Lets calls see what the server says to the connection.
+    #[must_use]
+    pub fn with_events(mut self, events: &ConnectionEvents) -> Self {
+        self.events = Some(events.clone());
+        self
     }
 
     /// The JetStream context.

@@ -24,6 +24,14 @@ impl Transport {
         }
     }
 
+    /// What all reply subjects of a connection begin with.
+    pub(super) fn inbox_prefix(&self) -> Option<&str> {
+        match self {
+            Transport::Nats(mux) => Some(&mux.prefix),
+            Transport::Local(_) => None,
+        }
+    }
+
     /// The most bytes that a message may have, headers and all.
     pub(super) fn max_payload(&self) -> usize {
         match self {

@@ -10,6 +10,7 @@ use super::finish::{Panic, Verdict};
 use super::intake::Intake;
 use super::invoke::{Endpoint, Serving};
 use crate::wire::error::Error;
+use crate::wire::spec::MethodSpec;
 use async_nats::{Message, Subject};
 use futures_util::future::{FusedFuture, FutureExt as _};
 use futures_util::task::AtomicWaker;
@@ -50,6 +51,18 @@ impl Default for Limits {
             max_waiting: 4096,
             max_waiting_bytes: 16 << 20,
             patience: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// What a method says of itself counts more than what the server says of all.
+    pub(crate) fn of(self, method: &MethodSpec) -> Self {
+        Self {
+            max_in_flight: method.max_in_flight.unwrap_or(self.max_in_flight),
+            max_waiting: method.max_waiting.unwrap_or(self.max_waiting),
+            max_waiting_bytes: method.max_waiting_bytes.unwrap_or(self.max_waiting_bytes),
+            patience: self.patience,
         }
     }
 }

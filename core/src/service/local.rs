@@ -43,6 +43,7 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
             origin: Origin {
                 service,
                 method: mounted.spec,
+                subject: mounted.spec.subject.into(),
                 instance: Arc::clone(&instance),
             },
             client: Outlet::Local(outlet.clone()),

@@ -1,7 +1,7 @@
 //! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
 
+use super::confirm::confirm;
 use super::discovery::{self, Instance, Listed, Metadata};
-use super::drain;
 use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
 use super::intake::Intake;
@@ -14,6 +14,7 @@ use super::start_error::StartError;
 use super::stats::Stats;
 use super::stores::Stores;
 use crate::__private::Service;
+use crate::connection::ConnectionEvents;
 use crate::store::persist::WriterLimits;
 use crate::store::{FailedWrite, FailureHook};
 use crate::wire::context::Origin;
@@ -21,7 +22,7 @@ use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// Serves annotated traits on a NATS connection.
@@ -64,6 +65,7 @@ pub struct Server {
     placement: Placement,
     #[cfg(feature = "schema")]
     contracts: Vec<crate::contract::ShortForms>,
+    events: Option<ConnectionEvents>,
 }
 
 impl std::fmt::Debug for Server {
@@ -74,8 +76,6 @@ impl std::fmt::Debug for Server {
             .finish_non_exhaustive()
     }
 }
-
-const CONFIRM: Duration = Duration::from_secs(10);
 
 impl Server {
     /// A server on this connection. It serves nothing yet.
@@ -91,12 +91,20 @@ impl Server {
             placement: Placement::default(),
             #[cfg(feature = "schema")]
             contracts: Vec::new(),
+            events: None,
         }
     }
 
     /// Gives it JetStream. Without it calls are answered, and nothing is stored.
     pub fn with_jetstream(mut self, jetstream: jetstream::Context) -> Self {
         self.jetstream = Some(jetstream);
+        self
+    }
+
+    /// Lets it see what the NATS server says to the connection: it then does not start when a subscription is denied.
+    /// See [`ConnectionEvents`].
+    pub fn with_events(mut self, events: &ConnectionEvents) -> Self {
+        self.events = Some(events.clone());
         self
     }
 
@@ -197,7 +205,8 @@ impl Server {
     /// Starts: makes the buckets, subscribes, and returns when the NATS server has confirmed the subscriptions.
     ///
     /// # Errors
-    /// When a bucket cannot be made or differs from what its attribute says, or the connection does not work.
+    /// When a bucket cannot be made or differs from what its attribute says, the connection does not work, or, where the
+    /// connection is [observed](Self::with_events), a subscription is denied.
     pub async fn start(mut self) -> Result<Running, StartError> {
         if self.services.is_empty() {
             return Err(StartError::NoService);
@@ -205,6 +214,7 @@ impl Server {
         self.check_subjects()?;
         self.placement.check()?;
         let stores = self.open_stores().await?;
+        let begun = Instant::now();
 
         let Self {
             client,
@@ -215,11 +225,13 @@ impl Server {
             placement,
             #[cfg(feature = "schema")]
             contracts,
+            events,
             ..
         } = self;
         let reply_rule = Arc::new(reply_rule);
         let stop = Stop::default();
         let (mut endpoints, mut discovery) = (JoinSet::new(), JoinSet::new());
+        let mut subjects = Vec::new();
         for (spec, mount) in services {
             let metadata = Metadata::of(spec);
             #[cfg(feature = "schema")]
@@ -253,6 +265,7 @@ impl Server {
                     origin: Origin {
                         service: spec,
                         method,
+                        subject: place.subject.as_str().into(),
                         instance: instance.id.as_str().into(),
                     },
                     client: Outlet::Nats(client.clone()),
@@ -267,6 +280,7 @@ impl Server {
                     patience: limits.patience,
                 });
                 let subject = place.subject.clone();
+                subjects.push(subject.clone());
                 let subscription = match place.queue_group {
                     Some(group) => client.queue_subscribe(subject, group).await,
                     None => client.subscribe(subject).await,
@@ -276,7 +290,9 @@ impl Server {
                     source,
                 })?;
                 let intake = Intake::Nats(client.clone(), subscription);
-                endpoints.spawn(EndpointLoop::new(endpoint, intake, limits, stop.clone()).run());
+                endpoints.spawn(
+                    EndpointLoop::new(endpoint, intake, limits.of(method), stop.clone()).run(),
+                );
             }
             let asked = discovery::subscribe(&client, &instance)
                 .await
@@ -299,7 +315,7 @@ impl Server {
             discovery,
             writers: stores.as_ref().map(|stores| stores.writers().clone()),
         };
-        confirm(&running.client).await?;
+        confirm(&running.client, events.as_ref(), begun, &subjects).await?;
         Ok(running)
     }
 
@@ -385,11 +401,4 @@ impl Server {
 fn instance_id(client: &Client) -> String {
     let inbox = client.new_inbox();
     inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
-}
-
-async fn confirm(client: &Client) -> Result<(), StartError> {
-    match tokio::time::timeout(CONFIRM, drain::roundtrip(client)).await {
-        Ok(Some(())) => Ok(()),
-        Ok(None) | Err(_) => Err(StartError::NotConfirmed { after: CONFIRM }),
-    }
 }

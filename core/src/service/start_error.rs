@@ -1,5 +1,6 @@
 //! What can keep a server from starting, and the way out of each.
 
+use crate::connection::Denial;
 use crate::store::{BucketConflict, ProvisionError};
 use std::time::Duration;
 
@@ -70,6 +71,10 @@ pub enum StartError {
         /// What async-nats says.
         source: async_nats::SubscribeError,
     },
+    /// The server's permissions deny what a service needs. Only a connection with
+    /// [`ConnectionEvents`](crate::ConnectionEvents) shows it.
+    #[error("the service would not be heard: {0}")]
+    Denied(Denial),
     /// The server did not confirm the subscriptions.
     #[error(
         "the server did not confirm the subscriptions within {after:?}; is it reachable, and may this user publish and subscribe under its own inbox prefix?"

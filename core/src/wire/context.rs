@@ -69,6 +69,8 @@ struct Shared {
 pub(crate) struct Origin {
     pub(crate) service: &'static ServiceSpec,
     pub(crate) method: &'static MethodSpec,
+    /// Where the endpoint is, whatever the contract says.
+    pub(crate) subject: Arc<str>,
     /// The id in discovery.
     pub(crate) instance: Arc<str>,
 }
@@ -108,6 +110,7 @@ impl Context {
         let origin = Origin {
             service: &ServiceSpec::NONE,
             method: &MethodSpec::NONE,
+            subject: "".into(),
             instance: "".into(),
         };
         Self::new(origin, headers, now, now + time)
@@ -217,7 +220,7 @@ impl Context {
     /// The subject that the request came on.
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.0.origin.method.subject
+        &self.0.origin.subject
     }
 
     /// The service's name in discovery.

@@ -42,6 +42,12 @@ pub struct MethodSpec {
     pub metadata: &'static [(&'static str, &'static str)],
     /// How bodies and entries are encoded.
     pub codec: Codec,
+    /// How many requests run at once, where the server's own bound is not to count.
+    pub max_in_flight: Option<usize>,
+    /// The same of those that wait.
+    pub max_waiting: Option<usize>,
+    /// And of their bytes.
+    pub max_waiting_bytes: Option<usize>,
     /// The handler asks for its call's context.
     pub context: bool,
     /// What happens in stores after a successful call, in the order of the attributes.
@@ -71,6 +77,9 @@ impl MethodSpec {
         idempotent: false,
         metadata: &[],
         codec: Codec::Json,
+        max_in_flight: None,
+        max_waiting: None,
+        max_waiting_bytes: None,
         context: true,
         stores: &[],
     };

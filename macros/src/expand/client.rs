@@ -93,6 +93,12 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 Self { core: self.core.with_context(context) }
             }
 
+            /// Lets its calls see what the NATS server says to the connection: one that is denied then fails at once.
+            #[must_use]
+            #vis fn with_events(self, events: &#private::ConnectionEvents) -> Self {
+                Self { core: self.core.with_events(events) }
+            }
+
             /// The stores that hold the answers.
             ///
             /// # Errors

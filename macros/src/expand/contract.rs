@@ -123,6 +123,11 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
     let own_queue_group = method.own_queue_group;
     let timeout = duration(method.timeout);
     let context = method.context.is_some();
+    let [max_in_flight, max_waiting, max_waiting_bytes] = method.limits.map(|limit| {
+        // Without a suffix: the field's type is the number's.
+        let limit = limit.map(proc_macro2::Literal::u64_unsuffixed);
+        option(limit.map(|limit| quote!(#limit)))
+    });
     let metadata = pairs(&method.metadata);
     let codec = match names.service.codec {
         Codec::Json => quote!(#private::Codec::Json),
@@ -140,6 +145,9 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
             idempotent: #idempotent,
             metadata: #metadata,
             codec: #codec,
+            max_in_flight: #max_in_flight,
+            max_waiting: #max_waiting,
+            max_waiting_bytes: #max_waiting_bytes,
             context: #context,
             stores: &[#(#stores),*],
         }

@@ -19,6 +19,9 @@ const OPTIONS: &[&str] = &[
     "queue_group",
     "rename",
     "idempotent",
+    "max_in_flight",
+    "max_waiting",
+    "max_waiting_bytes",
 ];
 
 /// A method with a body of its own, and none of our attributes.
@@ -66,6 +69,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
     let timeout = reader.duration("timeout");
     let metadata = reader.pairs("metadata");
     let idempotent = reader.flag("idempotent");
+    let limits = limits(&mut reader);
 
     let ident = &input.sig.ident;
     let bare = ident.unraw().to_string();
@@ -100,6 +104,7 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         timeout: timeout.map_or(defaults.timeout, |timeout| timeout.value),
         metadata,
         idempotent,
+        limits,
         sig: input.sig,
         body: input.body,
         attrs: input.attrs,
@@ -108,6 +113,16 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         output,
         stores,
     }
+}
+
+/// What an endpoint holds at a time, where that is not for the server to say.
+fn limits(reader: &mut Reader<'_>) -> [Option<u64>; 3] {
+    let most = (1, 1 << 20);
+    let running = reader.number("max_in_flight", most, "requests that run at once");
+    let waiting = (0, 1 << 20);
+    let waiting = reader.number("max_waiting", waiting, "requests that wait for their turn");
+    let bytes = reader.size("max_waiting_bytes");
+    [running, waiting, bytes].map(|limit| limit.map(|limit| limit.value))
 }
 
 /// `#[cfg_attr(.., kv_store(..))]`: we cannot know whether it is there. Taken out, or the compiler would report it too.
