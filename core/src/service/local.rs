@@ -60,7 +60,9 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
         };
         let (sender, receiver) = mpsc::channel(ON_THEIR_WAY);
         let intake = Intake::Local(receiver);
-        tokio::spawn(EndpointLoop::new(endpoint, intake, limits, Stop::default()).run());
+        tokio::spawn(
+            EndpointLoop::new(endpoint, intake, limits.of(mounted.spec), Stop::default()).run(),
+        );
         (subject, sender)
     });
     mounted.collect()
