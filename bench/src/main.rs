@@ -13,6 +13,7 @@ mod load;
 mod process;
 mod report;
 mod work;
+mod writes;
 
 use args::Args;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = Args::parse(std::env::args().skip(1)).and_then(|args| match args.command() {
         "serve" => contender::serve(&args),
         "load" => load::main(&args),
+        "writes" => writes::run(&args),
         _ => compare(&args),
     });
     match outcome {

@@ -4,6 +4,7 @@
 use crate::Result;
 use crate::contender::{Contender, Workload};
 use crate::load::Outcome;
+use serde::de::DeserializeOwned;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -158,6 +159,18 @@ impl Measured {
     pub(crate) fn cpu_per_request(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.outcome.requests as f64
     }
+}
+
+/// Runs this binary with these arguments, and reads what it reports in its one line.
+pub(crate) async fn report_of<T: DeserializeOwned>(arguments: &[&str]) -> Result<T> {
+    let mut process = Process::start(arguments)?;
+    let line = process.line(Duration::from_secs(300)).await?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// User and system time of this process.
+pub(crate) fn own_cpu_time() -> Result<Duration> {
+    cpu_time(&std::fs::read_to_string("/proc/self/stat")?)
 }
 
 /// For a child: ends this process when the parent does.

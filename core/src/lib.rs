@@ -97,10 +97,10 @@ pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
     Any, BucketConflict, Change, Difference, DrainReport, Entries, Entry, FailedWrite, FailureHook,
     GetMany, KeyError, KeyFilter, KeyNames, KeyRule, KeyToken, KvKey, KvSelection, KvStatus,
-    KvStore, ManyEntries, Newer, ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader,
-    ObjectSelection, ObjectStatus, ObjectStore, ObjectWatch, Operation, Provision, ProvisionError,
-    ReadLevel, Snapshot, Storage, StoreError, StoredObject, TtlRule, Watch, WatchBuilder,
-    WatchEvent, WithTtl, WriteError, WriterStats, check_key,
+    KvStore, KvWriter, KvWriterBuilder, ManyEntries, Newer, ObjectEvent, ObjectInfo, ObjectKey,
+    ObjectList, ObjectReader, ObjectSelection, ObjectStatus, ObjectStore, ObjectWatch, Operation,
+    Provision, ProvisionError, ReadLevel, Snapshot, Storage, StoreError, StoredObject, TtlRule,
+    Watch, WatchBuilder, WatchEvent, WithTtl, WriteError, WriterStats, check_key,
 };
 pub use wire::codec::{Codec, CodecError};
 pub use wire::context::{Caller, Context};

@@ -6,6 +6,7 @@ mod compute;
 mod echo;
 mod persist;
 mod smoke;
+mod writer;
 
 use crate::Result;
 use crate::args::Args;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Each with what it measures.
-const NAMES: [(&str, &str); 4] = [
+const NAMES: &[(&str, &str)] = &[
     (
         "echo",
         "throughput, latency and CPU of a cheap handler, at 1, 64 and 256 in flight",
@@ -28,6 +29,7 @@ const NAMES: [(&str, &str); 4] = [
         "what keeping every answer in KV costs the caller, and that nothing is lost",
     ),
     ("compile", "what fifty methods cost to compile"),
+    ("writer", "many values into one bucket"),
 ];
 
 /// How much to measure.
@@ -92,6 +94,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "echo" => echo::run(plan).await?,
         "compute" => compute::run(plan).await?,
         "persist" => persist::run(plan).await?,
+        "writer" => writer::run(plan).await?,
         _ => compile::run(plan).await?,
     };
     let report = Report {

@@ -21,8 +21,9 @@ pub use key::{
     Keys, Segment, check_key,
 };
 pub use kv::{
-    Change, Entries, Entry, GetMany, KeyNames, KvKey, KvSelection, KvStatus, KvStore, ManyEntries,
-    Newer, Operation, ReadLevel, Snapshot, Watch, WatchBuilder, WatchEvent, WithTtl,
+    Change, Entries, Entry, GetMany, KeyNames, KvKey, KvSelection, KvStatus, KvStore, KvWriter,
+    KvWriterBuilder, ManyEntries, Newer, Operation, ReadLevel, Snapshot, Watch, WatchBuilder,
+    WatchEvent, WithTtl,
 };
 pub use object::{
     ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,

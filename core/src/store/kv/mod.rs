@@ -12,6 +12,7 @@ mod selection;
 mod status;
 mod ttl;
 mod watch;
+mod writer;
 
 pub use entry::{Change, Entry, Operation};
 pub use key::KvKey;
@@ -21,6 +22,7 @@ pub use selection::{Entries, KeyNames, KvSelection};
 pub use status::KvStatus;
 pub use ttl::WithTtl;
 pub use watch::{Watch, WatchBuilder, WatchEvent};
+pub use writer::{KvWriter, KvWriterBuilder};
 
 pub(crate) use entry::entry_headers;
 pub(crate) use layout::Layout;

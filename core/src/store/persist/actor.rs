@@ -62,6 +62,7 @@ pub(super) struct Actor<T> {
     statistics: Arc<Statistics>,
     transport: T,
     queue: Queue<Job>,
+    hasher: RandomState,
     /// How often the client has connected: the number of the connection.
     epoch: u64,
     connected: bool,
@@ -90,8 +91,9 @@ impl<T: Transport> Actor<T> {
         limits: Limits,
         urgent: Arc<Notify>,
     ) -> Self {
-        // Every process, and every writer, its own jitter.
-        let seed = RandomState::new().hash_one(0);
+        // Every process, and every writer, its own jitter, and its own lanes.
+        let hasher = RandomState::new();
+        let seed = hasher.hash_one(0);
         let statistics = client.statistics();
         let epoch = statistics.connects.load(Relaxed);
         Self {
@@ -101,7 +103,8 @@ impl<T: Transport> Actor<T> {
             client,
             statistics,
             transport,
-            queue: Queue::new(limits, seed, Instant::now()),
+            queue: Queue::new(limits, Job::has_key_of, seed, Instant::now()),
+            hasher,
             epoch,
             connected: true,
             urgent,
@@ -164,12 +167,12 @@ impl<T: Transport> Actor<T> {
     fn accept(&mut self, message: Message, now: Instant) {
         match message {
             Message::Write { job, deadline } => {
-                let key = job.write.key.clone();
+                let hash = self.hasher.hash_one(&job.write.key);
                 let bytes = job.write.size();
                 let terms = Terms { bytes, deadline };
                 self.awaited += usize::from(job.awaited);
                 // What is superseded has ended well: its room is free, and nobody waits for it.
-                drop(self.queue.push(job, &key, terms, now));
+                drop(self.queue.push(job, hash, terms, now));
             }
             Message::Drain { deadline, done } => {
                 // Nothing comes after this but what is in the channel already.

@@ -10,23 +10,29 @@ use crate::wire::header::CONTENT_TYPE;
 use async_nats::client::PublishErrorKind;
 use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
 use async_nats::jetstream::Context as JetStream;
-use async_nats::{HeaderMap, HeaderValue, Message, PublishError, Request, StatusCode, Subscriber};
-use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use async_nats::message::OutboundMessage;
+use async_nats::{
+    HeaderMap, HeaderValue, Message, PublishError, Request, StatusCode, Subject, Subscriber,
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 const CONTENT_TYPE_NAME: HeaderName = HeaderName::from_static(CONTENT_TYPE);
 /// Bytes in flight. A replicated stream fails when far more than that is unacknowledged (measured).
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes for subjects that are allocated at a time.
+const TEXTS: usize = 16 * 1024;
 /// So many acknowledgements are read at a time, before other work gets its turn.
 const BATCH: usize = 512;
 
 pub(super) struct Kv {
     js: Arc<JetStream>,
-    client: Arc<async_nats::Client>,
+    client: async_nats::Client,
     /// `$KV.<bucket>.`
     prefix: String,
     /// The subject goes under the JetStream API's prefix: a domain, or an import from another account.
@@ -37,9 +43,17 @@ pub(super) struct Kv {
     /// Random and of this writer; with a write's number it is the message id of all its attempts.
     id: String,
     /// A publish that waits for room in the client; no other one is begun before it.
-    sending: Option<(Token, BoxFuture<'static, Result<(), PublishError>>)>,
+    sending: Option<(Token, Publish)>,
+    /// Where subjects are written.
+    texts: BytesMut,
     failed: Vec<Completion>,
     closed: bool,
+}
+
+/// A publish on its way into the client.
+enum Publish {
+    Message(OutboundMessage),
+    Request(BoxFuture<'static, Result<(), PublishError>>),
 }
 
 impl Kv {
@@ -54,13 +68,14 @@ impl Kv {
         let id = inbox.rsplit('.').next().unwrap_or(&inbox).to_owned();
         Ok(Self {
             js: Arc::new(js.clone()),
-            client: Arc::new(client),
+            client,
             prefix: bucket.put_prefix.clone(),
             through_api: bucket.through_api,
             inbox: format!("{inbox}."),
             acks,
             id,
             sending: None,
+            texts: BytesMut::with_capacity(TEXTS),
             failed: Vec::new(),
             closed: false,
         })
@@ -75,6 +90,47 @@ impl Kv {
             WriteAction::Delete => headers.insert(KV_OPERATION, HeaderValue::from("DEL")),
         }
         headers
+    }
+
+    /// The subject of the bucket, and the one for the acknowledgement, in memory that many messages share.
+    fn subjects(&mut self, token: Token, write: &Write) -> Option<(Subject, Subject)> {
+        let (prefix, inbox, texts) = (&self.prefix, &self.inbox, &mut self.texts);
+        if texts.capacity() < TEXTS / 16 {
+            *texts = BytesMut::with_capacity(TEXTS);
+        }
+        let mut subject = |text: std::fmt::Arguments<'_>| {
+            // Writing into memory that grows does not fail.
+            let _ = texts.write_fmt(text);
+            Subject::from_utf8(texts.split().freeze()).ok()
+        };
+        let of_key = subject(format_args!("{prefix}{}", write.key))?;
+        let of_ack = subject(format_args!("{inbox}{}-{}", token.lane, token.id))?;
+        Some((of_key, of_ack))
+    }
+
+    /// Goes on with the publish that waits for room, if one does.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        let Some((token, publish)) = self.sending.take() else {
+            return;
+        };
+        let outcome = match publish {
+            Publish::Message(message) => match self.client.poll_ready_unpin(cx) {
+                Poll::Pending => {
+                    self.sending = Some((token, Publish::Message(message)));
+                    return;
+                }
+                Poll::Ready(Ok(())) => self.client.start_send_unpin(message),
+                Poll::Ready(Err(error)) => Err(error),
+            },
+            Publish::Request(mut request) => match request.poll_unpin(cx) {
+                Poll::Pending => {
+                    self.sending = Some((token, Publish::Request(request)));
+                    return;
+                }
+                Poll::Ready(outcome) => outcome,
+            },
+        };
+        self.sent(token, outcome);
     }
 
     fn sent(&mut self, token: Token, outcome: Result<(), PublishError>) {
@@ -130,42 +186,39 @@ impl Transport for Kv {
             self.failed.push((token, Err(fault)));
             return;
         }
-        let subject = format!("{}{}", self.prefix, write.key);
-        let reply = format!("{}{}-{}", self.inbox, token.lane, token.id);
+        let Some((subject, reply)) = self.subjects(token, write) else {
+            let fault = Fault::permanent("the key is no text");
+            self.failed.push((token, Err(fault)));
+            return;
+        };
         let headers = self.headers(token, write);
         let payload = match &write.action {
             WriteAction::Put(value) => value.clone(),
             WriteAction::Delete => Bytes::new(),
         };
-        let mut publish = if self.through_api {
+        let publish = if self.through_api {
             let js = self.js.clone();
             let mut request = Request::new().payload(payload).headers(headers);
-            request.inbox = Some(reply);
-            async move { js.send_request(subject, request).await }.boxed()
+            request.inbox = Some(reply.into_string());
+            Publish::Request(async move { js.send_request(subject, request).await }.boxed())
         } else {
-            let client = self.client.clone();
-            async move {
-                let publish =
-                    client.publish_with_reply_and_headers(subject, reply, headers, payload);
-                publish.await
-            }
-            .boxed()
+            Publish::Message(OutboundMessage {
+                subject,
+                reply: Some(reply),
+                payload,
+                headers: Some(headers),
+            })
         };
-        match (&mut publish).now_or_never() {
-            Some(outcome) => self.sent(token, outcome),
-            None => self.sending = Some((token, publish)),
-        }
+        self.sending = Some((token, publish));
+        // Whether there is room at once; whoever is to be woken when there is none comes with `poll`.
+        self.send(&mut Context::from_waker(Waker::noop()));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, completions: &mut Vec<Completion>) -> Poll<()> {
         let mut progress = false;
-        if let Some((token, publish)) = &mut self.sending
-            && let Poll::Ready(outcome) = publish.poll_unpin(cx)
-        {
-            let token = *token;
-            self.sending = None;
-            self.sent(token, outcome);
-            progress = true;
+        if self.sending.is_some() {
+            self.send(cx);
+            progress = self.sending.is_none();
         }
         completions.append(&mut self.failed);
         while !self.closed && completions.len() < BATCH {

@@ -354,6 +354,12 @@ struct Job {
     _permit: Permit,
 }
 
+impl Job {
+    fn has_key_of(&self, other: &Self) -> bool {
+        self.write.key == other.write.key
+    }
+}
+
 /// Tells of a write that has ended unwritten whoever is to know. Returns it when it was nobody's in particular.
 fn end_unwritten(
     shared: &Shared,

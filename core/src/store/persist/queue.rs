@@ -1,14 +1,16 @@
 //! The order of writes, and when each may be sent: a state machine that does no I/O and is told the time.
 //!
 //! Writes of one key stand in one *lane*; only the first of a lane is ever sent, and the next one follows when it has
-//! ended. Lanes do not wait for each other. What is left out: how a write is sent and how it is answered (`actor.rs`),
-//! and how many may be accepted (`admission.rs`).
+//! ended. Lanes do not wait for each other. A lane is found by its key's hash, so that a key need be neither copied nor hashed
+//! again; two keys of one hash share a lane, which costs them nothing but a wait.
+//!
+//! What is left out: how a write is sent and how it is answered (`actor.rs`), and how many may be accepted (`admission.rs`).
 
 use super::health::Health;
 use super::timers::{Alarm, Timers};
 use super::{Fault, ages::Ages};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -86,19 +88,34 @@ struct Entry<J> {
 
 #[derive(Debug)]
 struct Lane<J> {
-    key: Arc<str>,
+    hash: u64,
     phase: Phase,
     head: Entry<J>,
     behind: VecDeque<Entry<J>>,
+}
+
+/// Passes on what is a hash already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
     limits: Limits,
+    same_key: fn(&J, &J) -> bool,
     lanes: Vec<Option<Lane<J>>>,
     free: Vec<usize>,
-    by_key: HashMap<Arc<str>, usize>,
+    by_hash: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
     /// Every lane in `Phase::Ready` is in here; one in another phase may be, and is passed over.
     ready: VecDeque<usize>,
     timers: Timers,
@@ -113,12 +130,19 @@ pub(super) struct Queue<J> {
 }
 
 impl<J> Queue<J> {
-    pub(super) fn new(limits: Limits, seed: u64, now: Instant) -> Self {
+    /// `same_key` tells whether two writes are of one key: their hashes alone do not.
+    pub(super) fn new(
+        limits: Limits,
+        same_key: fn(&J, &J) -> bool,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             limits,
+            same_key,
             lanes: Vec::new(),
             free: Vec::new(),
-            by_key: HashMap::new(),
+            by_hash: HashMap::default(),
             ready: VecDeque::new(),
             timers: Timers::default(),
             health: Health::new(seed),
@@ -132,8 +156,9 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Puts a write behind the earlier ones of its key. Returns the job that it replaces, where newest wins.
-    pub(super) fn push(&mut self, job: J, key: &str, terms: Terms, now: Instant) -> Option<J> {
+    /// Puts a write behind the earlier ones of its key, whose hash this is. Returns the job that it replaces, where newest
+    /// wins.
+    pub(super) fn push(&mut self, job: J, hash: u64, terms: Terms, now: Instant) -> Option<J> {
         let id = self.next_id;
         self.next_id += 1;
         let entry = Entry {
@@ -147,22 +172,23 @@ impl<J> Queue<J> {
             age: self.ages.add(now),
         };
         if let Some(deadline) = terms.deadline {
-            let lane = self.by_key.get(key).copied();
+            let lane = self.by_hash.get(&hash).copied();
             let lane =
                 lane.unwrap_or_else(|| self.free.last().copied().unwrap_or(self.lanes.len()));
             self.timers
                 .at(deadline, Alarm::Deadline(Token { lane, id }));
         }
         self.pending += 1;
-        let Some(&index) = self.by_key.get(key) else {
-            self.open_lane(key, entry);
+        let Some(&index) = self.by_hash.get(&hash) else {
+            self.open_lane(hash, entry);
             return None;
         };
-        // `by_key` names lanes that are open, and only those.
+        // `by_hash` names lanes that are open, and only those.
         let lane = self.lanes[index].as_mut()?;
         if self.limits.newest_wins
             && terms.deadline.is_none()
             && let Some(waiting) = lane.replaceable()
+            && (self.same_key)(&waiting.job, &entry.job)
         {
             let old = std::mem::replace(waiting, entry);
             self.ages.remove(old.age);
@@ -174,10 +200,9 @@ impl<J> Queue<J> {
         None
     }
 
-    fn open_lane(&mut self, key: &str, head: Entry<J>) {
-        let key: Arc<str> = key.into();
+    fn open_lane(&mut self, hash: u64, head: Entry<J>) {
         let lane = Lane {
-            key: key.clone(),
+            hash,
             phase: Phase::Ready,
             head,
             behind: VecDeque::new(),
@@ -192,7 +217,7 @@ impl<J> Queue<J> {
                 self.lanes.len() - 1
             }
         };
-        self.by_key.insert(key, index);
+        self.by_hash.insert(hash, index);
         self.ready.push_back(index);
     }
 
@@ -401,7 +426,7 @@ impl<J> Queue<J> {
             std::mem::replace(&mut lane.head, next)
         } else {
             let lane = slot.take()?;
-            self.by_key.remove(&lane.key);
+            self.by_hash.remove(&lane.hash);
             self.free.push(index);
             lane.head
         };

@@ -23,9 +23,16 @@ fn limits() -> Limits {
 fn bench(limits: Limits) -> Bench {
     let now = Instant::now();
     Bench {
-        queue: Queue::new(limits, 7, now),
+        queue: Queue::new(limits, |a, b| a[..1] == b[..1], 7, now),
         now,
     }
+}
+
+/// Different for different keys, but for `y` and `z`.
+fn hash(key: &str) -> u64 {
+    let key = if key == "z" { "y" } else { key };
+    key.bytes()
+        .fold(7, |hash, byte| hash * 31 + u64::from(byte))
 }
 
 impl Bench {
@@ -43,7 +50,7 @@ impl Bench {
             bytes: 10,
             deadline: after.map(|after| self.now + after),
         };
-        self.queue.push(job, key, terms, self.now)
+        self.queue.push(job, hash(key), terms, self.now)
     }
 
     /// Sends all that may be sent.
@@ -168,7 +175,7 @@ fn the_window_bounds_count_and_bytes() {
         bytes: 5000,
         deadline: None,
     };
-    bench.queue.push("large", "a", terms, bench.now);
+    bench.queue.push("large", hash("a"), terms, bench.now);
     bench.push("b", "small");
     let sent = bench.send();
     assert_eq!(sent.len(), 1, "one always flies, and alone");
@@ -297,7 +304,7 @@ fn no_disorder_of_outcomes_brings_an_old_value_back() {
             random % sides
         };
         let now = Instant::now();
-        let mut queue: Queue<u64> = Queue::new(limits(), seed, now);
+        let mut queue: Queue<u64> = Queue::new(limits(), |a, b| a % 3 == b % 3, seed, now);
         let (mut now, mut pushed, mut epoch) = (now, 0, 1);
         let mut stored: HashMap<u64, Vec<u64>> = HashMap::new();
         let mut wire: VecDeque<(Token, u64)> = VecDeque::new();
@@ -309,7 +316,7 @@ fn no_disorder_of_outcomes_brings_an_old_value_back() {
                     bytes: 1,
                     deadline: None,
                 };
-                queue.push(pushed, &key.to_string(), terms, now);
+                queue.push(pushed, key, terms, now);
                 pushed += 1;
             }
             while let Some(token) = queue.start(now, epoch) {
@@ -347,4 +354,22 @@ fn no_disorder_of_outcomes_brings_an_old_value_back() {
             assert_eq!(values, expected, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn keys_of_one_hash_keep_their_own_values() {
+    let mut bench = bench(Limits {
+        newest_wins: true,
+        ..limits()
+    });
+    for (key, job) in [("y", "y1"), ("z", "z1"), ("z", "z2"), ("y", "y2")] {
+        let replaced = bench.push(key, job);
+        assert_eq!(replaced, (job == "z2").then_some("z1"));
+    }
+    let mut stored = Vec::new();
+    while let [(token, job)] = bench.send()[..] {
+        stored.push(job);
+        bench.queue.written(token);
+    }
+    assert_eq!(stored, ["y1", "z2", "y2"]);
 }
