@@ -17,7 +17,7 @@ pub use crate::wire::context::Context;
 pub use crate::wire::error::{Code, Error, ServiceError};
 pub use crate::wire::header::HeaderError;
 pub use crate::wire::spec::{
-    MethodSpec, ServiceSpec, StoreAction, StoreKind, StoreSpec, WriteMode,
+    CacheSpec, MethodSpec, ServiceSpec, SingleFlight, StoreAction, StoreKind, StoreSpec, WriteMode,
 };
 pub use async_nats::Client;
 pub use async_nats::jetstream::Context as JetStream;

@@ -50,7 +50,7 @@
 //! | for | there is |
 //! |---|---|
 //! | the contract | [`macro@nats_service`], [`macro@endpoint`], [`macro@message`] |
-//! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`Provision`], [`Storage`] |
+//! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_cache`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`SingleFlight`], [`Provision`], [`Storage`] |
 //! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
 //! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
@@ -106,7 +106,7 @@ pub use wire::codec::{Codec, CodecError};
 pub use wire::context::{Caller, Context};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::header::HeaderError;
-pub use wire::spec::WriteMode;
+pub use wire::spec::{SingleFlight, WriteMode};
 pub use wire::stream::ByteStream;
 
 /// ```no_run
@@ -204,6 +204,18 @@ pub use nats_service_macros::endpoint;
 ///
 #[doc(inline)]
 pub use nats_service_macros::kv_store;
+
+/// ```
+/// # use nats_service::{Error, nats_service};
+/// #[nats_service]
+/// trait Rates {
+///     #[kv_cache(bucket = "rates", key = "rate.<currency>", ttl = "10m", stale_on_error = "1h")]
+///     async fn rate(&self, currency: String) -> Result<f64, Error>;
+/// }
+/// # assert!(RatesContract::SPEC.methods[0].stores[0].cache.is_some());
+/// ```
+#[doc(inline)]
+pub use nats_service_macros::kv_cache;
 
 /// ```
 /// # use nats_service::nats_service;

@@ -5,6 +5,7 @@
 //! | [`macro@nats_service`] | a trait | its service, client and stores |
 //! | [`macro@endpoint`] | a method of it | the endpoint's subject, time-out, metadata, queue group, name |
 //! | [`macro@kv_store`], [`macro@object_store`] | the same | keeping its answers |
+//! | [`macro@kv_cache`] | the same | looking for its answer before it is called |
 //! | [`macro@kv_evict`], [`macro@object_evict`] | the same | removing what is kept |
 //! | [`macro@message`] | a struct or an enum | serde's derives without a dependency on serde |
 //! | [`derive@ServiceError`] | an enum or a struct | errors that cross the wire with their fields |
@@ -152,6 +153,30 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
     stray("kv_store", item.into()).into()
+}
+
+/// Looks for the answer in a key-value bucket first, and calls the handler only where there is none: a read-through cache, with one
+/// flight a key. One for a method; other stores of it are written when the handler is called.
+///
+/// | option | value | default |
+/// |---|---|---|
+/// | `bucket` | letters, digits, `_`, `-` | required |
+/// | `key` | a template, as for [`macro@kv_store`], of the request alone | required |
+/// | `ttl` | how long an answer is fresh, `"10m"`; at least 100 ms | required |
+/// | `single_flight` | `"process"`: one handler call a key in an instance; `"cluster"`: among all instances | `"process"` |
+/// | `stale_on_error` | how long after that it may still be given when the handler fails, `"1h"` | never |
+/// | `cache_none` | how long an answer that is nothing (`None`) is kept, `"10s"` | not at all |
+/// | `cache_errors` | the service's errors that are kept, and how long: `cache_errors(NotFound = "10s")` | none |
+/// | `lookup_timeout` | how long a look into the bucket may take; then the handler is called | `"250ms"` |
+/// | `write` | `"after_reply"`, or `"before_reply"`: the reply follows the write | `"after_reply"` |
+/// | `when` | a closure that decides whether this answer is kept, as for [`macro@kv_store`] | every answer is |
+/// | `name` | the accessor of the typed store | the method's name |
+/// | `description`, `replicas`, `storage`, `max_bytes`, `max_value_size`, `compression`, `provision`, `shared_key` | as for [`macro@kv_store`] | |
+///
+/// The bucket keeps entries for `ttl` and `stale_on_error` together; of several caches in it, for the longest.
+#[proc_macro_attribute]
+pub fn kv_cache(_: TokenStream, item: TokenStream) -> TokenStream {
+    stray("kv_cache", item.into()).into()
 }
 
 /// Removes an entry of a key-value bucket after a successful call. Any number for a method.

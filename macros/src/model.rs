@@ -117,6 +117,28 @@ pub(crate) struct Store {
     /// The accessor of the typed store, and the part of its type's name. Nothing for what only removes.
     pub(crate) public: Option<(Ident, String)>,
     pub(crate) when: Option<When>,
+    pub(crate) is_cache: bool,
+    /// There when it is one and nothing is wrong with it.
+    pub(crate) cache: Option<Cache>,
+}
+
+/// What `#[kv_cache(..)]` says beyond a store.
+pub(crate) struct Cache {
+    /// `ttl`
+    pub(crate) fresh: Spanned<Duration>,
+    pub(crate) stale: Option<Duration>,
+    pub(crate) none: Option<Duration>,
+    /// Names of codes.
+    pub(crate) errors: Vec<(String, Duration)>,
+    pub(crate) lookup: Duration,
+    pub(crate) flight: Flight,
+}
+
+/// Among whom one call of a key is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flight {
+    Process,
+    Cluster,
 }
 
 /// `when = |request, response| ..`
@@ -204,6 +226,12 @@ pub(crate) enum From {
     /// The argument of this number.
     Argument(usize),
     Response,
+}
+
+impl From {
+    pub(crate) fn is_request(self) -> bool {
+        matches!(self, From::Argument(_))
+    }
 }
 
 /// Two stores whose answers must be of one type.
@@ -299,6 +327,13 @@ impl Store {
             .iter()
             .find(|setting| setting.name == name)
             .map(|setting| &setting.value)
+    }
+}
+
+impl Cache {
+    /// How long its entries have to stay in the bucket.
+    pub(crate) fn kept(&self) -> Duration {
+        self.fresh.value + self.stale.unwrap_or_default()
     }
 }
 

@@ -11,8 +11,11 @@ fn sample() -> TokenStream {
             #[kv_evict(bucket = "b", key = "old.<mail>")]
             #[endpoint(timeout = "1s", metadata(a = "b"))]
             async fn save(&self, request: Request<'_>, mail: &str, path: String) -> Result<Profile, Problem>;
-            #[object_store(bucket = "o", key = "<response.id>")]
+            #[object_store(bucket = "o", key = "<response.id>", when = |_, answer| answer.ok)]
+            #[kv_store(bucket = "c", key = "a", name = "copies", when = |request, answer| f::<A, B>(request, answer))]
             async fn render(&self, request: Request<'_>) -> ApiResult<Profile>;
+            #[kv_cache(bucket = "k", key = "<id>", ttl = "1m", stale_on_error = "1h", cache_errors(NotFound = "1s"), single_flight = "cluster")]
+            async fn find(&self, id: u64) -> Option<Profile>;
             async fn nothing(&self);
             async fn told(&self, #[context] ctx: &Context, id: u64) -> u64;
             async fn helper<T>(&self, value: T) -> T { value }
@@ -151,6 +154,8 @@ fn after_an_error_the_names_are_still_there() {
         "ProfilesStores",
         "ProfilesSaveStore",
         "ProfilesRenderStore",
+        "ProfilesCopiesStore",
+        "ProfilesFindStore",
     ] {
         assert!(names(&expanded, name), "{name}");
     }

@@ -118,6 +118,7 @@ mod pages {
     }
 
     pages! {
+        cache
         client
         context
         contract

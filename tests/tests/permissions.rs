@@ -295,6 +295,49 @@ async fn a_reader_of_a_kv_bucket_needs_no_more_and_cannot_write() {
     assert_eq!(now.into_value().text, "3");
 }
 
+#[nats_service(version = "1.0.0", name = "notes", subject = "notes")]
+trait Cached {
+    #[kv_cache(
+        bucket = "notes",
+        key = "cached.<id>",
+        ttl = "1h",
+        single_flight = "cluster",
+        write = "before_reply",
+        lookup_timeout = "5s",
+        provision = "none"
+    )]
+    async fn find(&self, id: String) -> Note;
+}
+
+impl Cached for Desk {
+    async fn find(&self, id: String) -> Note {
+        note(&id, "found")
+    }
+}
+
+#[tokio::test]
+async fn a_service_with_a_cache_needs_no_more() {
+    let roles = [
+        "A service",
+        "A service that keeps answers in a KV bucket",
+        "A service with a cache in a KV bucket",
+    ];
+    let server = server(&[user("service", &roles), user("client", &["A client"])]).await;
+    let js = as_user(&server, "service").await;
+    let running = Server::new(js.client()).with_jetstream(js);
+    let running = running.serve(CachedServer::new(Desk)).start().await;
+    let client = CachedClient::new(as_user(&server, "client").await.client());
+    let from = async || {
+        let reply = soon("a call", client.find("a".to_owned()).reply()).await;
+        let reply = reply.expect("an answer");
+        let from = reply.headers.get("Nats-Service-Cache");
+        from.map(|from| from.as_str().to_owned())
+    };
+    assert_eq!((from().await, from().await.as_deref()), (None, Some("hit")));
+    let stopped = running.expect("a service").shutdown(PATIENCE).await;
+    stopped.expect("nothing is left");
+}
+
 #[tokio::test]
 async fn a_reader_that_confirms_may_write_the_mark_and_nothing_else() {
     let roles = ["A reader of a KV bucket", "A reader that confirms"];

@@ -1,5 +1,6 @@
 //! `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, as ADR-32 has them: how `nats micro` and every official client find us.
 
+use super::cache::CacheReading;
 use super::placement::Place;
 use super::stats::Stats;
 use crate::store::WriterStats;
@@ -163,6 +164,9 @@ struct EndpointData {
     /// The writers of the buckets that this endpoint's answers go to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     writers: Vec<WriterStats>,
+    /// Of a method with `#[kv_cache]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<CacheReading>,
 }
 
 /// The time as every official client can read it: nats-py wants one to six digits after the second, no more and no fewer.
@@ -233,6 +237,11 @@ impl Instance {
                     num_shed: reading.shed,
                     num_forged: reading.forged,
                     writers: self.writers_of(spec),
+                    cache: spec
+                        .stores
+                        .iter()
+                        .any(|store| store.cache.is_some())
+                        .then(|| listed.stats.cache.read()),
                 },
             }
         });

@@ -2,6 +2,7 @@
 //!
 //! Not generic, so that it is compiled once and not once a method.
 
+use super::cache::Cache;
 use super::outlet::Outlet;
 use super::reply::{Forged, ReplyRule};
 use super::stats::Stats;
@@ -43,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) stores: Vec<BoundStore>,
     /// `None` when nothing is stored.
     pub(crate) jetstream: Option<jetstream::Context>,
+    /// What is looked into before a call.
+    pub(crate) cache: Option<Arc<Cache>>,
     /// How long a request waits for room in a writer.
     pub(crate) patience: Duration,
 }
@@ -79,6 +82,26 @@ impl Answer {
             headers,
             kept,
         }
+    }
+}
+
+impl Answer {
+    /// What it is, unless it is still to be produced.
+    pub(crate) fn bytes(&self) -> Option<(&Bytes, Codec)> {
+        match &self.content {
+            Content::Bytes(body) => Some((body, self.codec)),
+            Content::Stream(_) => None,
+        }
+    }
+
+    /// There when the store of this number keeps it.
+    pub(crate) fn keeps(&self, index: usize) -> Option<()> {
+        let keys = &self.kept.as_ref()?.keys;
+        keys.get(index)?.as_ref().map(|_| ())
+    }
+
+    pub(crate) fn add_header(&mut self, name: &'static str, value: HeaderValue) {
+        self.headers.get_or_insert_default().insert(name, value);
     }
 }
 
@@ -368,7 +391,7 @@ impl Context {
         body.len() + ours + headers.map_or(0, header::size) <= self.client.max_payload()
     }
 
-    async fn reply(
+    pub(crate) async fn reply(
         &self,
         reply: Subject,
         mut headers: Option<HeaderMap>,
@@ -406,7 +429,12 @@ impl Context {
     }
 
     /// Replies with an error, and with these headers besides; ends as the verdict.
-    async fn fail(&self, reply: Option<Subject>, mut headers: HeaderMap, error: Error) -> Verdict {
+    pub(crate) async fn fail(
+        &self,
+        reply: Option<Subject>,
+        mut headers: HeaderMap,
+        error: Error,
+    ) -> Verdict {
         if let Some(reply) = reply {
             if header::size(&headers) > self.client.max_payload() / 2 {
                 // The error is what its caller needs.
@@ -444,11 +472,7 @@ impl Context {
     /// Ends a request whose handler panicked.
     pub(crate) async fn panicked(&self, reply: Option<Subject>, panic: Panic, took: Duration) {
         // The text is for the operator: it may hold what no caller should see.
-        tracing::error!(
-            subject = self.spec.subject,
-            panic = panic.0,
-            "a handler panicked"
-        );
+        panic.log(self.spec.subject);
         let error = Error::internal(format!(
             "{}: the handler failed unexpectedly",
             self.spec.subject
@@ -489,6 +513,12 @@ impl Context {
 /// What a handler's panic said.
 pub(crate) struct Panic(String);
 
+impl Panic {
+    pub(crate) fn log(&self, subject: &str) {
+        tracing::error!(subject, panic = self.0, "a handler panicked");
+    }
+}
+
 impl From<Box<dyn Any + Send>> for Panic {
     fn from(payload: Box<dyn Any + Send>) -> Self {
         let text = match payload.downcast::<String>() {
@@ -504,7 +534,7 @@ impl From<Box<dyn Any + Send>> for Panic {
 
 /// Until when a write may take that comes before its reply, which has time until `deadline`. A tenth of the time that is left
 /// belongs to the reply: the caller shall hear that it was not stored, and not just wait in vain.
-fn write_deadline(deadline: Instant) -> tokio::time::Instant {
+pub(crate) fn write_deadline(deadline: Instant) -> tokio::time::Instant {
     let now = Instant::now();
     let left = deadline.saturating_duration_since(now);
     (now + left.mul_f64(0.9)).into()

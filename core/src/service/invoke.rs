@@ -113,7 +113,7 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
 }
 
 /// What comes before the handler.
-fn open<'m, S, M: Handle<S>>(
+pub(crate) fn open<'m, S, M: Handle<S>>(
     context: &Context,
     admitted: Result<Admitted, Error>,
     body: &'m [u8],
@@ -132,7 +132,7 @@ fn open<'m, S, M: Handle<S>>(
 }
 
 /// What comes after it.
-fn close<S, M: Handle<S>>(
+pub(crate) fn close<S, M: Handle<S>>(
     returned: Result<M::Answer, M::Error>,
     mut call: Admitted,
     body: &[u8],

@@ -52,6 +52,7 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
             stats: Arc::default(),
             stores: Vec::new(),
             jetstream: None,
+            cache: None,
             patience: limits.patience,
         };
         let endpoint: Arc<dyn Endpoint> = match needs_jetstream(&mounted) {
@@ -68,12 +69,12 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
     mounted.collect()
 }
 
-/// Whether a method's answer is a promise to have stored it.
+/// Whether a method's answer is a promise to have stored it. A cache promises nothing.
 fn needs_jetstream(mounted: &Mounted) -> bool {
     let MethodSpec { stores, .. } = mounted.spec;
     let before = stores
         .iter()
-        .any(|store| store.write == WriteMode::BeforeReply);
+        .any(|store| store.write == WriteMode::BeforeReply && store.cache.is_none());
     before || mounted.streams && stores.iter().any(is_object_put)
 }
 

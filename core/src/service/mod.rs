@@ -7,6 +7,7 @@
 //! It meets the engine in `finish` only: "here are the bytes of a reply, and where they belong".
 
 mod admit;
+mod cache;
 mod confirm;
 mod discovery;
 mod drain;

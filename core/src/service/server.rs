@@ -1,5 +1,6 @@
 //! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
 
+use super::cache::Cache;
 use super::confirm::confirm;
 use super::discovery::{self, Instance, Listed, Metadata};
 use super::endpoint::{EndpointLoop, Limits, Stop};
@@ -260,6 +261,12 @@ impl Server {
                         .unwrap_or_default(),
                     stats: Arc::clone(&stats),
                 });
+                let cache = match (&stores, &jetstream) {
+                    (Some(stores), Some(jetstream)) => {
+                        Cache::of(method, jetstream, |store| stores.writer(store), &stats)
+                    }
+                    _ => None,
+                };
                 let endpoint = bind(Context {
                     spec: method,
                     origin: Origin {
@@ -277,6 +284,7 @@ impl Server {
                         .map(|stores| stores.of(method))
                         .unwrap_or_default(),
                     jetstream: jetstream.clone(),
+                    cache,
                     patience: limits.patience,
                 });
                 let subject = place.subject.clone();
@@ -352,7 +360,9 @@ impl Server {
             }
             let puts = method.stores.iter();
             let mut puts = puts.filter(|store| store.action == StoreAction::Put);
-            if puts.clone().count() > 1 || puts.any(|store| store.conditional) {
+            if puts.clone().count() > 1
+                || puts.any(|store| store.conditional || store.cache.is_some())
+            {
                 return Err(StartError::StreamKeptOtherwise { subject });
             }
             if self.jetstream.is_none() {
@@ -380,7 +390,7 @@ impl Server {
             if method
                 .stores
                 .iter()
-                .any(|store| store.write == WriteMode::BeforeReply)
+                .any(|store| store.write == WriteMode::BeforeReply && store.cache.is_none())
             {
                 return Err(StartError::NoJetStream {
                     subject: method.subject,

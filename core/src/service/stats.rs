@@ -1,5 +1,6 @@
 //! What an endpoint counts: ADR-32's figures, kept without a lock on the way of a request.
 
+use super::cache::CacheStats;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,6 +14,7 @@ pub(crate) struct Stats {
     forged: AtomicU64,
     shed: AtomicU64,
     last_error: Mutex<String>,
+    pub(crate) cache: CacheStats,
 }
 
 /// One reading.

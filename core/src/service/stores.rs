@@ -59,6 +59,8 @@ impl Stores {
     pub(crate) fn of(&self, method: &'static MethodSpec) -> Vec<BoundStore> {
         let bound = method.stores.iter().map(|spec| {
             let writer = match spec.write {
+                // It writes for itself, without a promise.
+                _ if spec.cache.is_some() => None,
                 WriteMode::Never => None,
                 WriteMode::AfterReply | WriteMode::BeforeReply => self.writer(spec),
             };
@@ -67,7 +69,7 @@ impl Stores {
         bound.collect()
     }
 
-    fn writer(&self, store: &StoreSpec) -> Option<Writer> {
+    pub(crate) fn writer(&self, store: &StoreSpec) -> Option<Writer> {
         let mut buckets = self.buckets.iter();
         let found = buckets
             .find(|(kind, bucket, _)| *kind == store.kind && bucket.name == store.bucket.name);

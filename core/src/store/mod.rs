@@ -11,7 +11,7 @@ pub(crate) mod kv;
 mod multi;
 pub(crate) mod object;
 pub(crate) mod persist;
-mod stream;
+pub(crate) mod stream;
 
 pub(crate) use bucket::provision;
 pub use bucket::{BucketConflict, BucketSpec, Difference, Provision, ProvisionError, Storage};
@@ -20,6 +20,7 @@ pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,
     Keys, Segment, check_key,
 };
+pub(crate) use kv::is_put;
 pub use kv::{
     Change, Entries, Entry, GetMany, KeyNames, KvKey, KvSelection, KvStatus, KvStore, KvWriter,
     KvWriterBuilder, ManyEntries, Newer, Operation, ReadLevel, Snapshot, Watch, WatchBuilder,

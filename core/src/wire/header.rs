@@ -13,6 +13,11 @@ pub(crate) const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 pub(crate) const REVISION: &str = "Nats-Service-Revision";
 /// Which instance answered; said by endpoints that all of them answer.
 pub(crate) const INSTANCE: &str = "Nats-Service-Instance";
+/// In a reply: that it did not come from the handler, and where from (`hit`, `stale`, `shared`). In an entry: that it is no
+/// answer, and what else (`error`, `claim`, `free`).
+pub(crate) const CACHE: &str = "Nats-Service-Cache";
+/// In an entry: when the answer was stored that a claim carries along, in milliseconds since 1970.
+pub(crate) const CACHE_TIME: &str = "Nats-Service-Cache-Time";
 /// The object that holds an answer too large for a message: `<bucket>/<name>`.
 pub(crate) const OBJECT: &str = "Nats-Service-Object";
 /// The digest of that object, as its metadata has it.

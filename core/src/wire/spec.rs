@@ -4,6 +4,7 @@
 
 use crate::store::{BucketSpec, KeyTemplate};
 use crate::wire::codec::Codec;
+use crate::wire::error::Code;
 use std::time::Duration;
 
 /// One service: an annotated trait.
@@ -85,7 +86,7 @@ impl MethodSpec {
     };
 }
 
-/// One `#[kv_store]`, `#[kv_evict]`, `#[object_store]` or `#[object_evict]`.
+/// One `#[kv_store]`, `#[kv_cache]`, `#[kv_evict]`, `#[object_store]` or `#[object_evict]`.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreSpec {
     /// The accessor of its typed store: `name = ".."`, or else the method's name. Empty for an eviction.
@@ -102,6 +103,40 @@ pub struct StoreSpec {
     pub write: WriteMode,
     /// It has a `when`, which decides call by call.
     pub conditional: bool,
+    /// It is looked into before the call.
+    pub cache: Option<CacheSpec>,
+}
+
+/// What `#[kv_cache]` says beyond a store.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheSpec {
+    /// How long an answer is given without a call.
+    pub fresh: Duration,
+    /// How long after that it may be given when the handler fails.
+    pub stale: Option<Duration>,
+    /// How long "nothing" is kept; `None` when it is not.
+    pub none: Option<Duration>,
+    /// Which errors of the service are kept, and how long.
+    pub errors: &'static [(Code, Duration)],
+    /// How long a look into the bucket may take.
+    pub lookup_timeout: Duration,
+    /// Among whom one call of a key is made.
+    pub flight: SingleFlight,
+}
+
+/// Among whom one handler call of a key is made: `single_flight = ".."`.
+///
+/// ```
+/// # use nats_service::SingleFlight;
+/// assert_eq!(SingleFlight::default(), SingleFlight::Process);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SingleFlight {
+    /// In each instance for itself.
+    #[default]
+    Process,
+    /// Among all instances, by a claim in the bucket.
+    Cluster,
 }
 
 /// Which engine a store is of.

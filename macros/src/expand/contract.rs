@@ -3,7 +3,8 @@
 use super::names::Names;
 use super::{checks, handle, schema};
 use crate::model::{
-    Action, Codec, From, Kind, Method, Provision, SettingValue, Source, Storage, Store, Write,
+    Action, Cache, Codec, Flight, From, Kind, Method, Provision, SettingValue, Source, Storage,
+    Store, Write,
 };
 use crate::template::{Form, Token};
 use proc_macro2::TokenStream;
@@ -200,6 +201,7 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
     let public = store.public.as_ref().map(|(ident, _)| ident.unraw());
     let accessor = public.map(|ident| ident.to_string()).unwrap_or_default();
     let conditional = store.when.is_some();
+    let cache = option(store.cache.as_ref().map(|cache| cache_spec(private, cache)));
     quote! {
         #private::StoreSpec {
             name: #accessor,
@@ -220,6 +222,33 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
             key: #key,
             write: #private::WriteMode::#write,
             conditional: #conditional,
+            cache: #cache,
+        }
+    }
+}
+
+fn cache_spec(private: &TokenStream, cache: &Cache) -> TokenStream {
+    let (fresh, lookup) = (duration(cache.fresh.value), duration(cache.lookup));
+    let (stale, none) = (
+        option(cache.stale.map(duration)),
+        option(cache.none.map(duration)),
+    );
+    let errors = cache.errors.iter().map(|(code, kept)| {
+        let (code, kept) = (format_ident!("{code}"), duration(*kept));
+        quote!((#private::Code::#code, #kept))
+    });
+    let flight = match cache.flight {
+        Flight::Process => quote!(Process),
+        Flight::Cluster => quote!(Cluster),
+    };
+    quote! {
+        #private::CacheSpec {
+            fresh: #fresh,
+            stale: #stale,
+            none: #none,
+            errors: &[#(#errors),*],
+            lookup_timeout: #lookup,
+            flight: #private::SingleFlight::#flight,
         }
     }
 }

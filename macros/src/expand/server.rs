@@ -2,7 +2,7 @@
 
 use super::names::Names;
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let Names {
@@ -16,7 +16,9 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let (vis, ident, deprecated) = (&service.vis, &service.ident, &service.deprecated);
     let mounts = service.methods().filter(|_| !*inert).map(|method| {
         let (cfgs, hidden) = (method.cfgs(), names.method(method));
-        quote!(#(#cfgs)* { mount.method::<S, #hidden>(&self.service); })
+        let cached = method.stores.iter().any(|store| store.is_cache);
+        let kind = format_ident!("{}", if cached { "cached" } else { "method" });
+        quote!(#(#cfgs)* { mount.#kind::<S, #hidden>(&self.service); })
     });
     let bound = names.bound();
     let doc = format!(

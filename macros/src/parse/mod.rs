@@ -49,6 +49,7 @@ pub(crate) struct OurAttr {
 pub(crate) enum AttrKind {
     Endpoint,
     KvStore,
+    KvCache,
     KvEvict,
     ObjectStore,
     ObjectEvict,
@@ -58,6 +59,7 @@ impl AttrKind {
     pub(crate) const NAMES: &'static [&'static str] = &[
         "endpoint",
         "kv_store",
+        "kv_cache",
         "kv_evict",
         "object_store",
         "object_evict",
@@ -67,6 +69,7 @@ impl AttrKind {
         Some(match name {
             "endpoint" => Self::Endpoint,
             "kv_store" => Self::KvStore,
+            "kv_cache" => Self::KvCache,
             "kv_evict" => Self::KvEvict,
             "object_store" => Self::ObjectStore,
             "object_evict" => Self::ObjectEvict,
@@ -78,6 +81,7 @@ impl AttrKind {
         match self {
             Self::Endpoint => "endpoint",
             Self::KvStore => "kv_store",
+            Self::KvCache => "kv_cache",
             Self::KvEvict => "kv_evict",
             Self::ObjectStore => "object_store",
             Self::ObjectEvict => "object_evict",

@@ -9,12 +9,14 @@ use crate::model::{
     Store,
 };
 use quote::{ToTokens, quote};
+use std::time::Duration;
 
 pub(super) fn check(service: &mut Service, errors: &mut Errors) {
     check_subjects(service, errors);
     check_names(service, errors);
     check_store_names(service, errors);
     check_settings(service, errors);
+    check_lifetimes(service, errors);
     service.same_answers = overlaps(service);
     merge_settings(service);
 }
@@ -189,9 +191,49 @@ fn check_settings(service: &Service, errors: &mut Errors) {
     }
 }
 
+/// A bucket that somebody gives a lifetime must keep entries for as long as its caches look for them.
+fn check_lifetimes(service: &Service, errors: &mut Errors) {
+    let puts = puts(service);
+    for (_, cached, store) in &puts {
+        let Some(cache) = &store.cache else { continue };
+        let shorter = puts.iter().find_map(|(_, method, other)| {
+            let together = exist_together(cached, method) && one_bucket(store, other);
+            let ttl = other.settings.iter().find(|setting| setting.name == "ttl");
+            let ttl = ttl.filter(|_| together)?;
+            match &ttl.value {
+                SettingValue::Duration(value) if *value < cache.kept() => Some((method, ttl)),
+                _ => None,
+            }
+        });
+        if let Some((method, ttl)) = shorter {
+            errors.between(
+                (
+                    &cache.fresh.tokens,
+                    format!(
+                        "entries of this bucket live for {} by `{}`, which is not as long as this cache looks for them (`ttl` and `stale_on_error`); give it a bucket of its own, or shorten one of the two",
+                        ttl.tokens,
+                        method.ident()
+                    ),
+                ),
+                (&ttl.tokens, "entries live for this long"),
+            );
+        }
+    }
+}
+
 /// Gives every store of a bucket what any of them says.
 fn merge_settings(service: &mut Service) {
     let mut merged: Vec<(Kind, String, Vec<Setting>)> = Vec::new();
+    // As long as the longest of its caches needs; what a store says of the lifetime is longer, or an error.
+    let mut kept: Vec<(String, Duration)> = Vec::new();
+    for (_, _, store) in puts(service) {
+        if let (Some(bucket), Some(cache)) = (&store.bucket, &store.cache) {
+            match kept.iter_mut().find(|(name, _)| *name == bucket.value) {
+                Some((_, longest)) => *longest = cache.kept().max(*longest),
+                None => kept.push((bucket.value.clone(), cache.kept())),
+            }
+        }
+    }
     for (_, _, store) in puts(service) {
         let Some(bucket) = &store.bucket else {
             continue;
@@ -208,6 +250,20 @@ fn merge_settings(service: &mut Service) {
             if !settings.iter().any(|known| known.name == setting.name) {
                 settings.push(setting.clone());
             }
+        }
+    }
+    for (bucket, longest) in kept {
+        let settings = merged
+            .iter_mut()
+            .find(|(kind, name, _)| *kind == Kind::Kv && *name == bucket);
+        if let Some((_, _, settings)) = settings
+            && !settings.iter().any(|setting| setting.name == "ttl")
+        {
+            settings.push(Setting {
+                name: "ttl",
+                value: SettingValue::Duration(longest),
+                tokens: quote!(),
+            });
         }
     }
     for item in &mut service.items {

@@ -160,7 +160,7 @@ fn check_attributes(input: &mut MethodInput, errors: &mut Errors) {
         let near = AttrKind::NAMES
             .iter()
             .any(|known| text::distance(&name, known) <= 2);
-        if !near && name != "kv_cache" {
+        if !near {
             return true;
         }
         errors.at(

@@ -2,6 +2,7 @@
 //!
 //! Always gives a model, because the names in it are needed for stubs; it may be expanded in full when there were no errors.
 
+mod cache;
 mod conflicts;
 mod context;
 mod key;

@@ -1,7 +1,7 @@
-//! Rules of `#[kv_store(..)]`, `#[kv_evict(..)]`, `#[object_store(..)]` and `#[object_evict(..)]`, one at a time. What two of
-//! them must agree on is in `conflicts`.
+//! Rules of `#[kv_store(..)]`, `#[kv_cache(..)]`, `#[kv_evict(..)]`, `#[object_store(..)]` and `#[object_evict(..)]`, one at a
+//! time. What two of them must agree on is in `conflicts`; what is the cache's own, in `cache`.
 
-use super::{key, when};
+use super::{cache, key, when};
 use crate::diag::Errors;
 use crate::model::{
     Action, Arg, Kind, Output, Provision, RESERVED, Setting, SettingValue, Storage, Store, Write,
@@ -28,6 +28,35 @@ const KV_STORE: &[&str] = &[
     "shared_key",
     "name",
     "when",
+];
+const KV_CACHE: &[&str] = &[
+    "bucket",
+    "key",
+    "ttl",
+    "single_flight",
+    "stale_on_error",
+    "cache_none",
+    "cache_errors",
+    "lookup_timeout",
+    "description",
+    "replicas",
+    "storage",
+    "max_bytes",
+    "max_value_size",
+    "compression",
+    "write",
+    "provision",
+    "shared_key",
+    "name",
+    "when",
+];
+/// Of a cache alone.
+const CACHE_ONLY: &[&str] = &[
+    "single_flight",
+    "stale_on_error",
+    "cache_none",
+    "cache_errors",
+    "lookup_timeout",
 ];
 const OBJECT_STORE: &[&str] = &[
     "bucket",
@@ -59,7 +88,7 @@ pub(super) fn stores(
     for attr in &input.ours {
         let (kind, action) = match attr.kind {
             AttrKind::Endpoint => continue,
-            AttrKind::KvStore => (Kind::Kv, Action::Put),
+            AttrKind::KvStore | AttrKind::KvCache => (Kind::Kv, Action::Put),
             AttrKind::KvEvict => (Kind::Kv, Action::Evict),
             AttrKind::ObjectStore => (Kind::Object, Action::Put),
             AttrKind::ObjectEvict => (Kind::Object, Action::Evict),
@@ -98,15 +127,37 @@ fn check_against_earlier(
                 (first.tokens.path(), "this one is named after the method already"),
             );
     }
+    if attr.kind == AttrKind::KvCache
+        && let Some((_, first)) = earlier.iter().find(|(other, _)| other.is_cache)
+    {
+        errors.between(
+            (
+                attr.tokens.path(),
+                "a call is looked up in one cache; keep one of the two",
+            ),
+            (first.tokens.path(), "the first is here"),
+        );
+    }
     let (Some(bucket), Some(key)) = (&store.bucket, &store.key) else {
         return;
     };
-    for (other, _) in earlier {
+    for (other, other_attr) in earlier {
         let same_bucket = other.kind == store.kind
             && other
                 .bucket
                 .as_ref()
                 .is_some_and(|other| other.value == bucket.value);
+        let both_put = other.action == Action::Put && store.action == Action::Put;
+        if same_bucket && both_put && other.is_cache != store.is_cache {
+            errors.between(
+                (
+                    attr.tokens.path(),
+                    "a cache keeps the answers itself, so in one bucket a method has either `kv_cache` or `kv_store`; keep one of the two",
+                ),
+                (other_attr.tokens.path(), "the other is here"),
+            );
+            continue;
+        }
         if let Some(first) = other.key.as_ref().filter(|_| same_bucket)
             && first.template.tokens_alike(&key.template)
         {
@@ -131,7 +182,9 @@ fn store(
     errors: &mut Errors,
 ) -> Store {
     let name = attr.kind.name();
+    let is_cache = attr.kind == AttrKind::KvCache;
     let known = match (kind, action) {
+        _ if is_cache => KV_CACHE,
         (Kind::Kv, Action::Put) => KV_STORE,
         (Kind::Object, Action::Put) => OBJECT_STORE,
         (_, Action::Evict) => EVICT,
@@ -147,7 +200,7 @@ fn store(
         options,
         name,
         known,
-        &|option| elsewhere(option, kind, action),
+        &|option| elsewhere(option, attr.kind, kind, action),
         errors,
     );
     if readable {
@@ -157,9 +210,9 @@ fn store(
     let bucket = reader.parsed("bucket", "\"user_profiles\"", |text| {
         value::name("a bucket's name", text).map(|()| text.to_owned())
     });
-    let write = write(&mut reader, action);
-    let settings = match action {
-        Action::Put => settings(&mut reader, kind),
+    let write = write(&mut reader, action, is_cache);
+    let mut settings = match action {
+        Action::Put => settings(&mut reader, kind, is_cache),
         Action::Evict => Vec::new(),
     };
     let shared_key = match action {
@@ -174,6 +227,18 @@ fn store(
     let when = reader
         .closure("when", &when::form(args))
         .and_then(|closure| when::when(closure, args, reader.errors));
+    // Of a cache it is how long an answer is fresh; how long the bucket keeps it, `conflicts` makes of that.
+    let ttl = settings
+        .iter()
+        .position(|setting| is_cache && setting.name == "ttl");
+    let fresh = ttl.map(|position| settings.remove(position));
+    let cache = is_cache
+        .then(|| cache::cache(&mut reader, attr, fresh))
+        .flatten();
+    let key = key.filter(|key| !is_cache || cache::check_key(key, args, reader.errors));
+    if is_cache {
+        cache::check_use(attr, output, reader.errors);
+    }
     let public = match action {
         Action::Put => reader.parsed("name", "\"copies\"", accessor),
         Action::Evict => None,
@@ -192,6 +257,8 @@ fn store(
         shared_key,
         public,
         when,
+        is_cache,
+        cache,
     }
 }
 
@@ -212,8 +279,16 @@ fn accessor(text: &str) -> Result<String, String> {
 }
 
 /// Why an option that another attribute has is not one of this.
-fn elsewhere(option: &str, kind: Kind, action: Action) -> Option<String> {
+fn elsewhere(option: &str, attribute: AttrKind, kind: Kind, action: Action) -> Option<String> {
     let settings = KV_STORE.contains(&option) || OBJECT_STORE.contains(&option);
+    if attribute == AttrKind::KvCache && option == "history" {
+        return Some("`history` is for `#[kv_store]` only: a cache keeps the latest answer of a key; remove it".into());
+    }
+    if CACHE_ONLY.contains(&option) {
+        return Some(format!(
+            "`{option}` is for `#[kv_cache]` only, which looks into the bucket before the call; use that attribute, or remove the option"
+        ));
+    }
     match (kind, action, option) {
         (_, Action::Evict, "name") => Some("an eviction has no typed store, so there is nothing to name; remove `name`".into()),
         (_, Action::Evict, "shared_key") => Some("`shared_key` is not needed here: removing one key on every call is what it says".into()),
@@ -277,7 +352,7 @@ fn check_required(
     }
 }
 
-fn write(reader: &mut Reader<'_>, action: Action) -> Write {
+fn write(reader: &mut Reader<'_>, action: Action, is_cache: bool) -> Write {
     let store = [
         (
             "after_reply",
@@ -296,6 +371,8 @@ fn write(reader: &mut Reader<'_>, action: Action) -> Write {
         ),
     ];
     let choices = match action {
+        // A cache that is never written is none.
+        Action::Put if is_cache => &store[..2],
         Action::Put => &store[..],
         Action::Evict => &store[..2],
     };
@@ -304,7 +381,7 @@ fn write(reader: &mut Reader<'_>, action: Action) -> Write {
         .map_or(Write::AfterReply, |write| write.value)
 }
 
-fn settings(reader: &mut Reader<'_>, kind: Kind) -> Vec<Setting> {
+fn settings(reader: &mut Reader<'_>, kind: Kind, is_cache: bool) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut add = |name: &'static str, value: Option<Spanned<SettingValue>>| {
         if let Some(Spanned { value, tokens }) = value {
@@ -315,7 +392,7 @@ fn settings(reader: &mut Reader<'_>, kind: Kind) -> Vec<Setting> {
             });
         }
     };
-    if kind == Kind::Kv {
+    if kind == Kind::Kv && !is_cache {
         let history = reader.number(
             "history",
             (1, 64),
@@ -325,6 +402,8 @@ fn settings(reader: &mut Reader<'_>, kind: Kind) -> Vec<Setting> {
             "history",
             history.map(|value| value.map(SettingValue::Number)),
         );
+    }
+    if kind == Kind::Kv {
         let bound = reader.size("max_value_size").filter(|size| {
             let fits = i32::try_from(size.value).is_ok();
             if !fits {

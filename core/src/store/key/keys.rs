@@ -88,6 +88,13 @@ impl Keys {
         self.current = 0;
     }
 
+    /// The key of this number, when nothing of it comes from the answer.
+    #[must_use]
+    pub fn made(&self, index: usize) -> Option<&str> {
+        let building = self.building.get(index)?;
+        building.gaps.is_empty().then_some(&*building.key)
+    }
+
     /// Leaves the key of this number out.
     pub fn skip(&mut self, index: usize) {
         if let Some(building) = self.building.get_mut(index) {

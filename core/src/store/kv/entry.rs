@@ -124,6 +124,11 @@ impl Kind {
     }
 }
 
+/// Whether a message of a bucket is a value, and no marker.
+pub(crate) fn is_put(headers: &HeaderMap) -> bool {
+    Kind::of(headers) == Kind::Put
+}
+
 /// The headers of an entry in this codec.
 pub(crate) fn entry_headers(codec: Codec) -> HeaderMap {
     let mut headers = HeaderMap::new();

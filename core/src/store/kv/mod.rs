@@ -24,7 +24,7 @@ pub use ttl::WithTtl;
 pub use watch::{Watch, WatchBuilder, WatchEvent};
 pub use writer::{KvWriter, KvWriterBuilder};
 
-pub(crate) use entry::entry_headers;
+pub(crate) use entry::{entry_headers, is_put};
 pub(crate) use layout::Layout;
 
 use super::consumer::{Deliveries, Options, OrderedConsumer, READ_HEARTBEAT, Start};

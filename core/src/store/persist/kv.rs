@@ -23,6 +23,7 @@ use std::time::Duration;
 
 const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 const CONTENT_TYPE_NAME: HeaderName = HeaderName::from_static(CONTENT_TYPE);
+const EXPECTED: HeaderName = HeaderName::from_static("Nats-Expected-Last-Subject-Sequence");
 /// Bytes in flight. A replicated stream fails when far more than that is unacknowledged (measured).
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes for subjects that are allocated at a time.
@@ -85,9 +86,21 @@ impl Kv {
         let mut headers = HeaderMap::new();
         // No conversion here can panic: the texts are constants, and the id is letters and digits.
         headers.insert(NATS_MESSAGE_ID, format!("{}-{}", self.id, token.id));
-        match write.action {
+        match &write.action {
             WriteAction::Put(_) => headers.insert(CONTENT_TYPE_NAME, write.content_type),
             WriteAction::Delete => headers.insert(KV_OPERATION, HeaderValue::from("DEL")),
+            WriteAction::PutIf(conditional) => {
+                headers.insert(CONTENT_TYPE_NAME, write.content_type);
+                headers.insert(EXPECTED, HeaderValue::from(conditional.expected));
+                if conditional.marker {
+                    headers.insert(KV_OPERATION, HeaderValue::from("DEL"));
+                }
+                for (name, value) in &conditional.headers {
+                    if let Ok(value) = value.parse::<HeaderValue>() {
+                        headers.insert(*name, value);
+                    }
+                }
+            }
         }
         headers
     }
@@ -195,6 +208,7 @@ impl Transport for Kv {
         let payload = match &write.action {
             WriteAction::Put(value) => value.clone(),
             WriteAction::Delete => Bytes::new(),
+            WriteAction::PutIf(conditional) => conditional.body.clone(),
         };
         let publish = if self.through_api {
             let js = self.js.clone();

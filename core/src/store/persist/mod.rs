@@ -51,6 +51,20 @@ pub(crate) enum WriteAction {
     Put(Bytes),
     /// The key is to be deleted.
     Delete,
+    /// Only in a KV bucket: what a cache writes.
+    PutIf(Box<Conditional>),
+}
+
+/// A write that is right only while nobody else has written its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Conditional {
+    /// The key's last revision, markers included; 0 for none.
+    pub(crate) expected: u64,
+    pub(crate) body: Bytes,
+    /// It marks a deletion: for readers of the bucket there is no value.
+    pub(crate) marker: bool,
+    /// Besides those of every write. Free of line breaks.
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 /// One write.
@@ -68,6 +82,7 @@ impl Write {
         let value = match &self.action {
             WriteAction::Put(value) => value.len(),
             WriteAction::Delete => 0,
+            WriteAction::PutIf(conditional) => conditional.body.len(),
         };
         self.key.len() + value
     }
@@ -79,6 +94,7 @@ impl Write {
             value: match self.action {
                 WriteAction::Put(value) => Some(value),
                 WriteAction::Delete => None,
+                WriteAction::PutIf(conditional) => Some(conditional.body),
             },
             content_type: self.content_type,
             error,
@@ -293,6 +309,12 @@ impl Writer {
         let (waiter, outcome) = oneshot::channel();
         self.send(write, permit, Some((deadline, waiter)));
         outcome.await.unwrap_or(Err(WriteError::Closed))
+    }
+
+    /// Takes a write over that nobody relies on: it is tried until `deadline`, and then forgotten.
+    pub(crate) fn offer(&self, write: Write, permit: Permit, deadline: Instant) {
+        let (waiter, _) = oneshot::channel();
+        self.send(write, permit, Some((deadline, waiter)));
     }
 
     fn send(&self, write: Write, mut permit: Permit, wait: Option<(Instant, Waiter)>) {

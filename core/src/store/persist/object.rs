@@ -65,6 +65,10 @@ impl Transport for Objects {
                     }
                     // One that is not there is deleted already.
                     WriteAction::Delete => delete(&js, &bucket, &write.key).await.map(drop),
+                    WriteAction::PutIf(_) => Err(StoreError::ObjectName {
+                        name: write.key.clone(),
+                        reason: "conditional writes are for key-value buckets",
+                    }),
                 }
             };
             let outcome = tokio::time::timeout(timeout, attempt).await;
