@@ -131,5 +131,6 @@ mod pages {
         service
         stores
         testing
+        watch
     }
 }

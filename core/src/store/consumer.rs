@@ -7,14 +7,22 @@
 //! the server, and what overflows is fetched again because of the gap. A user who may not answer flow control gets what
 //! there is in windows of some 2 MB, each from a consumer of its own. It knows nothing of keys, values or objects.
 
+mod contact;
+mod place;
+
+pub(crate) use contact::Contact;
+
 use super::error::{Refusal, StoreError};
 use super::stream::{Stored, Stream, back_off};
 use async_nats::connection::State;
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use place::Place;
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Heartbeats of a consumer that lives long.
 pub(crate) const WATCH_HEARTBEAT: Duration = Duration::from_secs(2);
@@ -63,6 +71,23 @@ pub(crate) enum Delivery {
     CaughtUp,
 }
 
+/// One step of a delivery, for those who share a consumer or keep a copy: what an ordinary reader need not know, too.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A message, and how many are still to come.
+    Message(Stored, u64),
+    /// All that was there at the start, or after a [`Step::Reset`], has come.
+    CaughtUp,
+    /// After an interruption: some messages between these two sequences are no longer in the stream.
+    Gap { after: u64, until: u64 },
+    /// The stream is another one, or lost its newest messages. It is read as at the start.
+    Reset,
+    /// A heartbeat.
+    Alive,
+    /// Nothing came for a while.
+    Quiet,
+}
+
 pub(crate) type Deliveries = futures_util::stream::BoxStream<'static, Result<Delivery, StoreError>>;
 
 #[derive(Debug)]
@@ -86,6 +111,28 @@ pub(crate) struct OrderedConsumer {
     /// The initial messages are read by sequence, so that revisions come among them that are not the last.
     by_sequence: bool,
     ended: bool,
+    /// Another stream of the same name is said and read as at the start, and so is one that lost its newest messages.
+    starts_over: bool,
+    /// What is to be said before anything else.
+    said: VecDeque<Step>,
+    /// Whether the stream has replicas, one of which may be behind what another told.
+    replicated: bool,
+    /// The stream's last sequence from just before the live consumer was made.
+    floor: u64,
+    /// Everything up to here was looked at by a consumer and delivered if it matched.
+    covered: u64,
+    /// Where the interruption is whose gaps are looked for: the last sequence before it, and the last one it may hold.
+    interruption: Option<(u64, u64)>,
+    contact: Arc<Contact>,
+}
+
+/// How far a reader is that is to go on later.
+#[derive(Debug, Clone)]
+pub(crate) struct Bookmark {
+    pub(crate) position: u64,
+    pub(crate) head: u64,
+    pub(crate) created: String,
+    pub(crate) replicated: bool,
 }
 
 #[derive(Debug)]
@@ -132,23 +179,117 @@ impl OrderedConsumer {
             Start::From(sequence) => sequence.saturating_sub(1),
             Start::New => head,
         };
-        let mut consumer = Self {
+        let bookmark = Bookmark {
+            position,
+            head,
+            replicated: info.config.num_replicas > 1,
+            created: info.created,
+        };
+        let mut consumer = Self::at(stream, options, bookmark);
+        consumer.initial = Initial::Coming;
+        consumer.floor = head;
+        if matches!(consumer.options.start, Start::From(_)) {
+            consumer.look_for_gaps(info.state.first_seq, head);
+        }
+        let inbox = consumer.subscribe().await?;
+        consumer.create(inbox).await?;
+        Ok(consumer)
+    }
+
+    /// One that goes on where another reader is, once it is asked for the next step. Nothing is sent before.
+    pub(crate) fn at(stream: Stream, options: Options, bookmark: Bookmark) -> Self {
+        Self {
             stream,
             options,
             live: None,
-            position,
-            head,
-            created: info.created,
-            initial_end: head,
-            initial: Initial::Coming,
+            position: bookmark.position,
+            head: bookmark.head,
+            created: bookmark.created,
+            initial_end: bookmark.head,
+            initial: Initial::Said,
             attempt: 0,
             unheard: false,
             by_sequence: false,
             ended: false,
-        };
-        let inbox = consumer.subscribe().await?;
-        consumer.create(inbox).await?;
-        Ok(consumer)
+            starts_over: false,
+            said: VecDeque::new(),
+            replicated: bookmark.replicated,
+            floor: 0,
+            covered: bookmark.position,
+            interruption: None,
+            contact: Arc::default(),
+        }
+    }
+
+    /// Says a stream that was made anew, or that lost its newest messages, with [`Step::Reset`], and reads it as at the
+    /// start. Without it, reading just goes on.
+    pub(crate) fn starting_over(mut self) -> Self {
+        self.starts_over = true;
+        self
+    }
+
+    pub(crate) fn bookmark(&self) -> Bookmark {
+        Bookmark {
+            position: self.position,
+            head: self.head,
+            created: self.created.clone(),
+            replicated: self.replicated,
+        }
+    }
+
+    /// When the server was heard last.
+    pub(crate) fn contact(&self) -> &Arc<Contact> {
+        &self.contact
+    }
+
+    /// Everything that matches up to this sequence has been delivered, and said: proven, not believed.
+    pub(crate) fn covered(&self) -> u64 {
+        self.covered.max(self.position)
+    }
+
+    /// Whether the initial messages have come, and this was said.
+    pub(crate) fn caught_up(&self) -> bool {
+        self.initial == Initial::Said
+    }
+
+    /// Delivers these from the next step on; what was delivered stays delivered.
+    pub(crate) fn refilter(&mut self, filters: Vec<String>) {
+        self.options.filters = filters;
+        self.position = self.covered();
+        self.pause();
+    }
+
+    /// Has the consumer deleted until the next step is asked for, so that nothing piles up here or there.
+    pub(crate) fn pause(&mut self) {
+        self.abandon();
+    }
+
+    /// When the stream was made.
+    pub(crate) fn created(&self) -> &str {
+        &self.created
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// From now on an interruption is looked at: after the position, and up to the stream's last message.
+    fn look_for_gaps(&mut self, first: u64, last: u64) {
+        let after = self.covered();
+        self.interruption = (last > after).then_some((after, last));
+        if first > after.saturating_add(1) {
+            self.say_gap();
+        }
+    }
+
+    fn say_gap(&mut self) {
+        if let Some((after, until)) = self.interruption.take() {
+            self.said.push_back(Step::Gap { after, until });
+        }
     }
 
     /// The deliveries as a stream, which ends after an error that repeating does not mend.
@@ -160,11 +301,32 @@ impl OrderedConsumer {
 
     /// The next delivery.
     pub(crate) async fn next(&mut self) -> Option<Result<Delivery, StoreError>> {
+        loop {
+            return Some(Ok(match self.next_step().await? {
+                Ok(Step::Message(stored, pending)) => Delivery::Message(stored, pending),
+                Ok(Step::CaughtUp) => Delivery::CaughtUp,
+                Ok(_) => continue,
+                Err(error) => return Some(Err(error)),
+            }));
+        }
+    }
+
+    /// The next step. A caller that gives up waiting loses what was just under way, and may not go on.
+    pub(crate) async fn next_step(&mut self) -> Option<Result<Step, StoreError>> {
         while !self.ended {
+            if let Some(said) = self.said.pop_front() {
+                return Some(Ok(said));
+            }
             if self.initial == Initial::Over {
                 self.initial = Initial::Said;
-                self.position = self.position.max(self.initial_end);
-                return Some(Ok(Delivery::CaughtUp));
+                if !self.replicated {
+                    // The one that has told the end is the one that delivers.
+                    self.covered = self.covered.max(self.initial_end);
+                }
+                if !self.replicated || self.options.start == Start::New {
+                    self.position = self.position.max(self.initial_end);
+                }
+                return Some(Ok(Step::CaughtUp));
             }
             let Some(live) = &mut self.live else {
                 if let Err(error) = self.resume().await {
@@ -181,7 +343,13 @@ impl OrderedConsumer {
             };
             match tokio::time::timeout(tick, live.subscriber.next()).await {
                 Ok(Some(message)) => match self.accept(message).await {
-                    Ok(Some(delivery)) => return Some(Ok(delivery)),
+                    Ok(Some(step)) => {
+                        if let Some(gap) = self.said.pop_front() {
+                            self.said.push_back(step);
+                            return Some(Ok(gap));
+                        }
+                        return Some(Ok(step));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         self.ended = true;
@@ -193,6 +361,8 @@ impl OrderedConsumer {
                     let silent = live.seen.elapsed() > self.options.heartbeat.mul_f32(2.5);
                     if waits_in_vain || silent || live.connects != connects(&self.stream) {
                         self.abandon();
+                    } else {
+                        return Some(Ok(Step::Quiet));
                     }
                 }
             }
@@ -201,16 +371,17 @@ impl OrderedConsumer {
     }
 
     /// Takes a message of the inbox: status messages are dealt with here.
-    async fn accept(&mut self, message: Message) -> Result<Option<Delivery>, StoreError> {
+    async fn accept(&mut self, message: Message) -> Result<Option<Step>, StoreError> {
         let Some(live) = &mut self.live else {
             return Ok(None);
         };
         live.seen = Instant::now();
+        self.contact.heard(live.seen);
         match message.status {
             None => {}
             Some(StatusCode::IDLE_HEARTBEAT) => {
                 self.heartbeat(&message).await;
-                return Ok(None);
+                return Ok(self.live.is_some().then_some(Step::Alive));
             }
             // The consumer was deleted, or its leader changed.
             Some(_) => {
@@ -233,9 +404,13 @@ impl OrderedConsumer {
         if initial && (place.pending == 0 || place.stream_sequence >= self.initial_end) {
             self.initial = Initial::Over;
         }
+        if place.pending == 0 && !self.replicated {
+            self.covered = self.covered.max(self.floor);
+        }
         if place.stream_sequence <= self.position {
             return Ok(None);
         }
+        self.find_hole(place.stream_sequence);
         let stored = Stored {
             subject: message.subject.into_string(),
             sequence: place.stream_sequence,
@@ -245,7 +420,23 @@ impl OrderedConsumer {
         };
         let wanted = !initial || !self.by_sequence || self.is_last(&stored).await?;
         self.position = place.stream_sequence;
-        Ok(wanted.then_some(Delivery::Message(stored, place.pending)))
+        Ok(wanted.then_some(Step::Message(stored, place.pending)))
+    }
+
+    /// Whether messages are missing before this one, where every message is delivered.
+    fn find_hole(&mut self, sequence: u64) {
+        let Some((after, until)) = self.interruption else {
+            return;
+        };
+        let everything = matches!(self.options.filters.as_slice(), [all] if all.ends_with(".>") && all.split('.').count() == 3);
+        if everything
+            && sequence > self.position.max(after).saturating_add(1)
+            && self.position < until
+        {
+            self.say_gap();
+        } else if sequence >= until {
+            self.interruption = None;
+        }
     }
 
     /// Whether there is no newer message of its subject; a newer one is still to come then.
@@ -305,6 +496,11 @@ impl OrderedConsumer {
             (Some(live), Some(last)) if last != live.sequence => self.abandon(),
             _ => {
                 self.attempt = 0;
+                let passed = header("Nats-Last-Stream").and_then(|last| last.parse().ok());
+                if last.is_some() && self.initial == Initial::Said {
+                    // All that it has delivered is here, and it has looked at everything up to there.
+                    self.covered = self.covered.max(passed.unwrap_or(0));
+                }
                 // Nothing to send, and nothing under way: what was still to come has been purged.
                 if self.initial == Initial::Coming {
                     self.initial = Initial::Over;
@@ -346,17 +542,51 @@ impl OrderedConsumer {
 
     async fn recreate(&mut self, inbox: Inbox) -> Result<(), StoreError> {
         let info = self.stream.info().await?;
-        if info.created != self.created {
-            // Another bucket of the same name: everything in it is new.
+        let last = info.state.last_seq;
+        self.replicated = info.config.num_replicas > 1;
+        self.floor = last;
+        let another = info.created != self.created;
+        // The server lost its last messages, and gives their numbers to new ones. A replica may just be behind.
+        let shorter = last < self.head && !(self.replicated && self.lags_behind(last).await);
+        if another || shorter {
             self.created = info.created;
-            self.position = 0;
-            self.head = info.state.last_seq;
-        } else if info.state.last_seq < self.head {
-            // The server lost its last messages, and gives their numbers to new ones.
-            self.position = self.position.min(info.state.last_seq);
-            self.head = info.state.last_seq;
+            self.head = last;
+            self.covered = 0;
+            self.interruption = None;
+            // Everything in another bucket of the same name is new.
+            self.position = if another { 0 } else { self.position.min(last) };
+            if self.starts_over {
+                self.start_over(last);
+            }
+        } else if self.initial == Initial::Said {
+            self.look_for_gaps(info.state.first_seq, last);
         }
         self.create(inbox).await
+    }
+
+    fn start_over(&mut self, last: u64) {
+        self.position = 0;
+        self.initial = Initial::Coming;
+        self.initial_end = last;
+        if self.options.start != Start::All {
+            self.options.start = Start::Last;
+        }
+        self.said.clear();
+        self.said.push_back(Step::Reset);
+    }
+
+    /// Whether the stream's end is only told late: by a leader that was cut off, say, or has just been chosen.
+    async fn lags_behind(&self, told: u64) -> bool {
+        for attempt in 0..4 {
+            let (base, max) = (Duration::from_millis(100), Duration::from_secs(1));
+            tokio::time::sleep(back_off(attempt, base, max)).await;
+            match self.stream.info().await {
+                Ok(info) if info.created != self.created => return false,
+                Ok(info) if info.state.last_seq > told => return true,
+                _ => {}
+            }
+        }
+        false
     }
 
     /// An inbox, before the consumer: nothing is to be delivered to nobody.
@@ -410,9 +640,14 @@ impl OrderedConsumer {
         let subject = format!("CONSUMER.CREATE.{name}");
         let made: Result<ConsumerInfo, Refusal> = self.stream.request(subject, &body).await;
         let made = made.map_err(|refusal| refusal.about(self.stream.bucket()))?;
-        if made.num_pending == 0 && self.initial == Initial::Coming {
-            self.initial = Initial::Over;
+        if made.num_pending == 0 {
+            if self.initial == Initial::Coming {
+                self.initial = Initial::Over;
+            } else if !self.replicated {
+                self.covered = self.covered.max(self.floor);
+            }
         }
+        self.contact.opened();
         self.live = Some(Live {
             name: made.name,
             subscriber: inbox.subscriber,
@@ -428,6 +663,7 @@ impl OrderedConsumer {
     /// Gives the consumer up, and has it deleted.
     fn abandon(&mut self) {
         let Some(live) = self.live.take() else { return };
+        self.contact.closed();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -454,54 +690,4 @@ fn connects(stream: &Stream) -> u64 {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Where a message stands, as its reply subject says (ADR-15): nine tokens, or eleven and more with the domain and the
-/// account.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    stream_sequence: u64,
-    consumer_sequence: u64,
-    created: SystemTime,
-    pending: u64,
-}
-
-impl Place {
-    fn parse(reply: &str) -> Option<Self> {
-        let rest = reply.strip_prefix("$JS.ACK.")?;
-        let skip = match rest.split('.').count() {
-            7 => 3,
-            9.. => 5,
-            _ => return None,
-        };
-        let mut numbers = rest.split('.').skip(skip).map(str::parse::<u64>);
-        let mut number = || numbers.next()?.ok();
-        Some(Self {
-            stream_sequence: number()?,
-            consumer_sequence: number()?,
-            created: SystemTime::UNIX_EPOCH + Duration::from_nanos(number()?),
-            pending: number()?,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms_of_the_reply_subject_are_read() {
-        let place = Place {
-            stream_sequence: 100,
-            consumer_sequence: 7,
-            created: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
-            pending: 42,
-        };
-        let short = Place::parse("$JS.ACK.s.c.3.100.7.1000000000.42").unwrap();
-        assert_eq!(short, place);
-        let long = Place::parse("$JS.ACK.hub.hash.s.c.3.100.7.1000000000.42.more").unwrap();
-        assert_eq!(long, place);
-        assert_eq!(Place::parse("$JS.ACK.s.c.3.100.7.1000000000"), None);
-        assert_eq!(Place::parse("_INBOX.x"), None);
-    }
 }

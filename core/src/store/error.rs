@@ -293,6 +293,26 @@ impl From<context::PublishError> for Refusal {
     }
 }
 
+impl StoreError {
+    /// The same once more, for another reader of what ended.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::BucketNotFound { bucket } => Self::BucketNotFound {
+                bucket: bucket.clone(),
+            },
+            Self::Timeout => Self::Timeout,
+            Self::Unavailable { reason } => Self::Unavailable {
+                reason: reason.clone(),
+            },
+            Self::Server { code, description } => Self::Server {
+                code: *code,
+                description: description.clone(),
+            },
+            error => other(error),
+        }
+    }
+}
+
 /// Something that has no code: said as it is.
 pub(crate) fn other(error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Server {

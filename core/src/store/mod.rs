@@ -11,6 +11,7 @@ pub(crate) mod kv;
 mod multi;
 pub(crate) mod object;
 pub(crate) mod persist;
+mod shared;
 pub(crate) mod stream;
 
 pub(crate) use bucket::provision;

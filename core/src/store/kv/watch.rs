@@ -1,9 +1,9 @@
-//! Changes as they happen. What keeps a watch alive over restarts and reconnections is in `store/consumer.rs`.
+//! Changes as they happen. What keeps a watch alive over restarts and reconnections is in `store/consumer.rs`, and how
+//! all of a process share a consumer in `store/shared/`.
 
-use super::super::consumer::{
-    Deliveries, Delivery, Options, OrderedConsumer, Start, WATCH_HEARTBEAT,
-};
+use super::super::consumer::Start;
 use super::super::error::StoreError;
+use super::super::shared::{Feed, Item};
 use super::entry::undecodable;
 use super::{Change, KvStore, Operation};
 use futures_util::{Stream, StreamExt as _};
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// A watch before it starts: set what it is to bring, and await it.
 ///
@@ -104,16 +105,10 @@ impl<T: 'static> IntoFuture for WatchBuilder<T> {
         } = self;
         Box::pin(async move {
             let filters = filters?.iter().map(|f| store.subject(f)).collect();
-            let options = Options {
-                filters,
-                start,
-                headers_only: false,
-                heartbeat: WATCH_HEARTBEAT,
-            };
-            let consumer = OrderedConsumer::open(store.stream.clone(), options).await?;
+            let feed = Feed::open(store.stream.clone(), filters, start).await?;
             Ok(Watch {
                 store,
-                deliveries: consumer.into_stream(),
+                feed,
                 ignore_deletes,
             })
         })
@@ -123,13 +118,45 @@ impl<T: 'static> IntoFuture for WatchBuilder<T> {
 /// The changes of a bucket, of a selection or of a key, as a stream that goes on until it is dropped.
 ///
 /// It survives restarts of the server and reconnections: it goes on after the last revision that it brought, so nothing
-/// is missed that the bucket still holds, and nothing comes again. An item is an error when a value could not be decoded
-/// (the others go on), or, as the last item, when the bucket is gone or the connection closed for good. While nobody polls
-/// it, the server stops sending.
+/// is missed that the bucket still holds, and nothing comes again. What the bucket no longer holds by then is said, with
+/// [`WatchEvent::Gap`], as is a bucket that is another one, with [`WatchEvent::Reset`]. An item is an error when a value
+/// could not be decoded (the others go on), or, as the last item, when the bucket is gone or the connection closed for
+/// good.
+///
+/// All watches of a bucket on one connection share a consumer on the server, whatever each of them is to bring; a watch
+/// costs the server nothing more. While nobody polls it, at most 1,024 changes or 4 MiB of them wait; then it is left
+/// behind, costs nothing at all, and goes on from there when it is polled again, with what the bucket holds then. It holds
+/// up no other.
 pub struct Watch<T> {
     store: KvStore<T>,
-    deliveries: Deliveries,
+    feed: Feed,
     ignore_deletes: bool,
+}
+
+impl<T> Watch<T> {
+    /// How long ago the server was heard last, by a change or by a heartbeat; those come every two seconds.
+    ///
+    /// ```
+    /// # use futures_util::StreamExt;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// # js.create_key_value(nats_service::async_nats::jetstream::kv::Config { bucket: "ports".into(), ..Default::default() }).await?;
+    /// let watch = nats_service::KvStore::<u16>::bind(js, "ports")?.watch().await?;
+    /// assert!(watch.is_connected() && watch.last_contact() < std::time::Duration::from_secs(5));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn last_contact(&self) -> Duration {
+        self.feed.contact().age()
+    }
+
+    /// Whether the server delivers to it now, as far as is known: a network that swallows everything is noticed after
+    /// five seconds. A watch that was left behind, because nobody polled it, is not connected either.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.feed.contact().is_open()
+    }
 }
 
 impl<T> fmt::Debug for Watch<T> {
@@ -147,8 +174,25 @@ pub enum WatchEvent<T> {
     /// A key changed, or this is its latest change from before the watch.
     Change(Change<T>),
     /// All that was there when the watch began has come; what follows is new. It comes exactly once, also when there was
-    /// nothing.
+    /// nothing; and once more after every [`WatchEvent::Reset`].
     InitialDone,
+    /// The watch was interrupted (by the network, the server, or because nobody polled it), or began at a revision, and
+    /// some revisions in that time are no longer in the bucket: they were overwritten, expired or were purged. The latest
+    /// value of every key that has one comes as always. A key that vanished without a mark does not: whoever keeps a copy
+    /// compares it with [`KvStore::keys`], or uses a view, which does.
+    ///
+    /// Of a watch of some keys only, revisions of other keys may be meant; and what is missing between revisions that are
+    /// still there goes unnoticed.
+    Gap {
+        /// The last revision before it.
+        after: u64,
+        /// The last revision that may be missing.
+        until: u64,
+    },
+    /// Nothing that was said so far holds: the bucket was deleted and made anew, or its server lost its newest revisions
+    /// and gives their numbers to others. The latest change of every key follows, and then
+    /// [`WatchEvent::InitialDone`].
+    Reset,
 }
 
 impl<T: DeserializeOwned> Stream for Watch<T> {
@@ -156,11 +200,14 @@ impl<T: DeserializeOwned> Stream for Watch<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let (stored, delta) = match ready!(self.deliveries.poll_next_unpin(cx)) {
-                Some(Ok(Delivery::Message(stored, delta))) => (stored, delta),
-                Some(Ok(Delivery::CaughtUp)) => {
-                    return Poll::Ready(Some(Ok(WatchEvent::InitialDone)));
+            let event = |event| Poll::Ready(Some(Ok(event)));
+            let (stored, delta) = match ready!(self.feed.poll_next_unpin(cx)) {
+                Some(Ok(Item::Message(stored, delta))) => (stored, delta),
+                Some(Ok(Item::CaughtUp)) => return event(WatchEvent::InitialDone),
+                Some(Ok(Item::Gap { after, until })) => {
+                    return event(WatchEvent::Gap { after, until });
                 }
+                Some(Ok(Item::Reset)) => return event(WatchEvent::Reset),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             };

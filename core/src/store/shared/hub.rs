@@ -1,0 +1,403 @@
+//! One consumer for all readers of one stream in this process: who they are, what it delivers, and the task that hands
+//! its messages on.
+//!
+//! The task never waits for a reader. One whose queue is full is parked, with its place, and is no member until it has
+//! caught up again. What was handed on last is kept for a moment, so that a reader which has caught up can join in
+//! although the shared consumer is a few messages ahead of its own.
+
+use super::super::consumer::{
+    Bookmark, Contact, Options, OrderedConsumer, Start, Step, WATCH_HEARTBEAT,
+};
+use super::super::error::StoreError;
+use super::super::stream::{Stored, Stream};
+use super::filter::{all_covered, matches, union};
+use super::slot::{Item, Slot};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// What was handed on last, for those who join: messages, and bytes of theirs.
+const RECENT_ITEMS: usize = 512;
+const RECENT_BYTES: usize = 1 << 20;
+/// How long filters that nobody wants any more are kept, before the consumer is made anew without them.
+const SHRINK_AFTER: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Hub {
+    stream: Stream,
+    state: Mutex<State>,
+    /// The last member left.
+    deserted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Vec<Member>,
+    /// What the consumer is to deliver: whatever a member wants.
+    wanted: Vec<String>,
+    /// Since when it delivers more than that.
+    excess: Option<Instant>,
+    live: Option<Live>,
+    /// How many consumers there have been.
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    slot: Arc<Slot>,
+    filters: Vec<String>,
+    /// Its messages come from here; else it only wants them to.
+    active: bool,
+    /// It has everything up to this sequence.
+    after: u64,
+}
+
+/// The consumer as those see it who do not drive it.
+#[derive(Debug)]
+struct Live {
+    generation: u64,
+    filters: Vec<String>,
+    contact: Arc<Contact>,
+    bookmark: Bookmark,
+    /// What was handed on last, beginning after `recent_after`.
+    recent: VecDeque<Arc<Stored>>,
+    recent_bytes: usize,
+    recent_after: u64,
+}
+
+/// What became of a reader's wish to join.
+pub(super) enum Joined {
+    /// Its messages come from the shared consumer from now on.
+    Yes,
+    /// There is none: the reader's own has become it, and is to be driven.
+    Drives(OrderedConsumer),
+    /// Not now. `Behind` when the reader's own consumer has not seen what the shared one has.
+    NotYet(OrderedConsumer, Behind),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Behind(pub(super) bool);
+
+impl Hub {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            state: Mutex::default(),
+            deserted: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the shared consumer deliver these, as soon as it can.
+    pub(super) fn want(&self, slot: &Arc<Slot>, filters: &[String]) {
+        let mut state = self.lock();
+        state
+            .members
+            .retain(|member| !Arc::ptr_eq(&member.slot, slot));
+        state.members.push(Member {
+            slot: slot.clone(),
+            filters: filters.to_vec(),
+            active: false,
+            after: 0,
+        });
+        state.reconsider();
+    }
+
+    /// The reader goes.
+    pub(super) fn leave(&self, slot: &Arc<Slot>) {
+        let mut state = self.lock();
+        state
+            .members
+            .retain(|member| !Arc::ptr_eq(&member.slot, slot));
+        state.reconsider();
+        if state.members.is_empty() {
+            self.deserted.notify_one();
+        }
+    }
+
+    /// Goes on with the shared consumer where the reader's own is, if nothing is missed by it.
+    pub(super) fn join(&self, slot: &Arc<Slot>, own: OrderedConsumer) -> Joined {
+        let mut state = self.lock();
+        let State {
+            members,
+            live,
+            generation,
+            ..
+        } = &mut *state;
+        let Some(member) = members.iter_mut().find(|m| Arc::ptr_eq(&m.slot, slot)) else {
+            return Joined::NotYet(own, Behind(false));
+        };
+        let place = own.bookmark();
+        if place.position > place.head {
+            // It waits for a revision that is still far: nobody else does.
+            return Joined::NotYet(own, Behind(false));
+        }
+        let Some(live) = live else {
+            *generation += 1;
+            *live = Some(Live::of(&own, *generation));
+            member.active = true;
+            member.after = own.covered();
+            slot.share(own.contact().clone());
+            state.reconsider();
+            return Joined::Drives(own);
+        };
+        if !all_covered(&live.filters, &member.filters) {
+            return Joined::NotYet(own, Behind(false));
+        }
+        let covered = own.covered();
+        if covered < live.recent_after {
+            return Joined::NotYet(own, Behind(true));
+        }
+        member.active = true;
+        member.after = covered;
+        slot.share(live.contact.clone());
+        let missed = live.recent.iter().filter(|stored| member.wants(stored));
+        let missed: Vec<_> = missed.cloned().collect();
+        drop(own);
+        for stored in missed {
+            state.hand_on(&self.stream, slot, stored);
+        }
+        Joined::Yes
+    }
+
+    /// Drives the consumer until the last member has gone, or it can't go on.
+    pub(super) fn drive(self: &Arc<Self>, consumer: OrderedConsumer) {
+        let driven = Driven {
+            generation: self.lock().generation,
+            hub: self.clone(),
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                end = driven.hub.deliver(consumer) => driven.hub.dissolve(driven.generation, end),
+                () = driven.hub.wait_until_deserted() => {}
+            }
+        });
+    }
+
+    async fn wait_until_deserted(&self) {
+        loop {
+            self.deserted.notified().await;
+            let mut state = self.lock();
+            if state.members.is_empty() {
+                // Whoever joins from now on finds none.
+                state.live = None;
+                return;
+            }
+        }
+    }
+
+    /// Hands on what comes; returns why it ends.
+    async fn deliver(&self, mut consumer: OrderedConsumer) -> Option<StoreError> {
+        loop {
+            let widened = self.lock().due();
+            if let Some(filters) = widened {
+                consumer.refilter(filters.clone());
+                self.lock().refiltered(filters, &consumer);
+            }
+            match consumer.next_step().await {
+                Some(Ok(Step::Message(stored, _))) => self.broadcast(stored),
+                Some(Ok(Step::Gap { after, until })) => {
+                    let gap = || Item::Gap { after, until };
+                    self.offer(&mut self.lock(), after, |_| Some(gap()));
+                }
+                // Every reader begins anew, and finds out the same.
+                Some(Ok(Step::Reset)) | None => return None,
+                Some(Ok(Step::CaughtUp | Step::Alive | Step::Quiet)) => {
+                    if let Some(live) = &mut self.lock().live {
+                        live.bookmark = Bookmark {
+                            position: consumer.covered(),
+                            ..consumer.bookmark()
+                        };
+                    }
+                }
+                Some(Err(error)) => return Some(error),
+            }
+        }
+    }
+
+    fn broadcast(&self, stored: Stored) {
+        let stored = Arc::new(stored);
+        let mut state = self.lock();
+        if let Some(live) = &mut state.live {
+            live.bookmark.position = stored.sequence;
+            live.bookmark.head = live.bookmark.head.max(stored.sequence);
+            live.remember(stored.clone());
+        }
+        let before = stored.sequence - 1;
+        self.offer(&mut state, before, |member| {
+            let wanted = member.wants(&stored);
+            wanted.then(|| Item::Message(stored.clone(), 0))
+        });
+    }
+
+    /// Hands each active member what it is to get, and parks those who have no room for it, after `position`.
+    fn offer(&self, state: &mut State, position: u64, item: impl Fn(&Member) -> Option<Item>) {
+        let mut full = Vec::new();
+        for member in state.members.iter().filter(|member| member.active) {
+            if item(member).is_some_and(|item| !member.slot.offer(item)) {
+                full.push(member.slot.clone());
+            }
+        }
+        for slot in full {
+            state.park(&self.stream, &slot, position);
+        }
+        if state.members.is_empty() {
+            self.deserted.notify_one();
+        }
+    }
+
+    /// Sends every reader its own way: nothing comes from here any more.
+    fn dissolve(&self, generation: u64, error: Option<StoreError>) {
+        let mut state = self.lock();
+        let position = match &state.live {
+            Some(live) if live.generation == generation => live.bookmark.position,
+            // Another one has taken its place.
+            _ => return,
+        };
+        let active = state.members.iter().filter(|member| member.active);
+        let active: Vec<_> = active.map(|member| member.slot.clone()).collect();
+        for slot in active {
+            match &error {
+                Some(error) => {
+                    state.members.retain(|m| !Arc::ptr_eq(&m.slot, &slot));
+                    slot.end(Some(error.again()));
+                }
+                None => state.park(&self.stream, &slot, position),
+            }
+        }
+        state.live = None;
+        state.reconsider();
+    }
+}
+
+/// However the task ends, with its runtime too, no reader is left waiting for it.
+struct Driven {
+    hub: Arc<Hub>,
+    generation: u64,
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.hub.dissolve(self.generation, None);
+    }
+}
+
+impl Member {
+    fn wants(&self, stored: &Stored) -> bool {
+        let subject = stored.subject.as_str();
+        let matched = |filter: &String| matches(filter, subject);
+        // The reader's own consumer may have been ahead of the shared one.
+        stored.sequence > self.after && self.filters.iter().any(matched)
+    }
+}
+
+impl Live {
+    fn of(consumer: &OrderedConsumer, generation: u64) -> Self {
+        Self {
+            generation,
+            filters: consumer.options().filters.clone(),
+            contact: consumer.contact().clone(),
+            bookmark: Bookmark {
+                position: consumer.covered(),
+                ..consumer.bookmark()
+            },
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            recent_after: consumer.covered(),
+        }
+    }
+
+    fn remember(&mut self, stored: Arc<Stored>) {
+        self.recent_bytes += stored.payload.len();
+        self.recent.push_back(stored);
+        while self.recent.len() > RECENT_ITEMS || self.recent_bytes > RECENT_BYTES {
+            let Some(oldest) = self.recent.pop_front() else {
+                return;
+            };
+            self.recent_bytes -= oldest.payload.len();
+            self.recent_after = oldest.sequence;
+        }
+    }
+}
+
+impl State {
+    /// Looks what is wanted now.
+    fn reconsider(&mut self) {
+        let filters = self.members.iter().flat_map(|member| &member.filters);
+        // Too many are left as they are: who is not covered keeps a consumer of its own.
+        if let Some(wanted) = union(filters.map(String::as_str)) {
+            self.wanted = wanted;
+        }
+        let excess = self
+            .live
+            .as_ref()
+            .is_some_and(|live| live.filters != self.wanted);
+        match (excess, self.excess) {
+            (true, None) => self.excess = Some(Instant::now()),
+            (false, _) => self.excess = None,
+            _ => {}
+        }
+    }
+
+    /// The filters that the consumer is to have from now on, when they are others than it has.
+    fn due(&mut self) -> Option<Vec<String>> {
+        let live = self.live.as_ref()?;
+        let since = self.excess?;
+        if all_covered(&live.filters, &self.wanted) && since.elapsed() < SHRINK_AFTER {
+            return None;
+        }
+        self.excess = None;
+        (!self.wanted.is_empty()).then(|| self.wanted.clone())
+    }
+
+    fn refiltered(&mut self, filters: Vec<String>, consumer: &OrderedConsumer) {
+        let Some(live) = &mut self.live else { return };
+        *live = Live {
+            filters,
+            ..Live::of(consumer, live.generation)
+        };
+    }
+
+    /// A message for a reader that has just joined.
+    fn hand_on(&mut self, stream: &Stream, slot: &Arc<Slot>, stored: Arc<Stored>) {
+        let before = stored.sequence - 1;
+        let active = self
+            .members
+            .iter()
+            .any(|m| m.active && Arc::ptr_eq(&m.slot, slot));
+        if active && !slot.offer(Item::Message(stored, 0)) {
+            self.park(stream, slot, before);
+        }
+    }
+
+    /// A reader that cannot go on here: it begins after `position`, when it is polled.
+    fn park(&mut self, stream: &Stream, slot: &Arc<Slot>, position: u64) {
+        let Some(at) = self.members.iter().position(|m| Arc::ptr_eq(&m.slot, slot)) else {
+            return;
+        };
+        let member = self.members.swap_remove(at);
+        let Some(live) = &self.live else { return };
+        let bookmark = Bookmark {
+            position: position.max(member.after),
+            ..live.bookmark.clone()
+        };
+        let options = options(member.filters, Start::New);
+        slot.park(OrderedConsumer::at(stream.clone(), options, bookmark).starting_over());
+        self.reconsider();
+    }
+}
+
+/// How readers of this kind read.
+pub(super) fn options(filters: Vec<String>, start: Start) -> Options {
+    Options {
+        filters,
+        start,
+        headers_only: false,
+        heartbeat: WATCH_HEARTBEAT,
+    }
+}

@@ -1,0 +1,87 @@
+//! Many readers of one stream, and one consumer: the changes of a bucket for whoever watches it in this process.
+//!
+//! All readers on one connection (and in one runtime) share a consumer, which delivers what any of them wants; each gets
+//! what its own filters match. A reader begins with a consumer of its own, which brings it what is there, and gives that up
+//! as soon as the shared one has nothing that it lacks, so joining neither misses nor repeats anything; the first one's own
+//! becomes the shared one. So does a reader that was left behind: nobody waits for it, its queue is bounded, and nothing is
+//! kept for it on the server while nobody polls it. What the messages mean is not known here.
+
+mod filter;
+mod hub;
+mod registry;
+mod slot;
+mod task;
+
+pub(crate) use slot::Item;
+
+use super::consumer::{Contact, OrderedConsumer, Start};
+use super::error::StoreError;
+use super::stream::Stream;
+use futures_util::Stream as Readable;
+use slot::{Slot, Taken};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use task::{Reader, Task};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// One reader's messages, as a stream; see the module.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    reader: Arc<Reader>,
+    task: JoinHandle<()>,
+    runtime: Handle,
+}
+
+impl Feed {
+    /// Begins to read; what goes wrong here is an error at once.
+    pub(crate) async fn open(
+        stream: Stream,
+        filters: Vec<String>,
+        start: Start,
+    ) -> Result<Self, StoreError> {
+        let options = hub::options(filters.clone(), start);
+        let consumer = OrderedConsumer::open(stream, options)
+            .await?
+            .starting_over();
+        let slot = Slot::new(consumer.contact().clone());
+        let reader = Arc::new(Reader::new(Arc::new(slot), filters));
+        Ok(Self {
+            task: tokio::spawn(Task::new(reader.clone(), consumer).run()),
+            reader,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// When the server was heard last.
+    pub(crate) fn contact(&self) -> Arc<Contact> {
+        self.reader.slot.contact()
+    }
+}
+
+impl Readable for Feed {
+    type Item = Result<Item, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(self.reader.slot.poll_take(cx)) {
+                Taken::Item(item) => return Poll::Ready(Some(Ok(item))),
+                Taken::Parked(consumer) => {
+                    // The runtime that it was opened in may have ended meanwhile.
+                    let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+                    let task = Task::new(self.reader.clone(), *consumer);
+                    self.task = runtime.spawn(task.run());
+                }
+                Taken::End(error) => return Poll::Ready(error.map(Err)),
+            }
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.reader.leave();
+        self.task.abort();
+    }
+}
