@@ -60,6 +60,7 @@
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
 //! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
+//! | local copies of KV buckets | [`View`], [`ViewSnapshot`], [`ViewChanges`], [`ViewStatus`] |
 //! | what goes wrong there | [`StoreError`], [`KeyError`], [`ProvisionError`] |
 //! | keys | [`KeyToken`], [`KeyFilter`], [`Any`], [`check_key`] |
 //! | bodies | [`Codec`] |
@@ -70,6 +71,7 @@
 //!
 //! | feature | for | default |
 //! |---|---|---|
+//! | `view` | `KvStore::view()`: local copies of buckets, read without a lock | on |
 //! | `msgpack` | `codec = "msgpack"`: bodies and entries in MessagePack, with field names | off |
 //! | `schema` | `ProfilesContract::asyncapi()` and `contract`: the contract as an AsyncAPI document, and its test | off |
 
@@ -102,6 +104,8 @@ pub use store::{
     Provision, ProvisionError, ReadLevel, Snapshot, Storage, StoreError, StoredObject, TtlRule,
     Watch, WatchBuilder, WatchEvent, WithTtl, WriteError, WriterStats, check_key,
 };
+#[cfg(feature = "view")]
+pub use store::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use wire::codec::{Codec, CodecError};
 pub use wire::context::{Caller, Context};
 pub use wire::error::{Code, Error, ServiceError};

@@ -15,7 +15,7 @@ pub(crate) use contact::Contact;
 use super::error::{Refusal, StoreError};
 use super::stream::{Stored, Stream, back_off};
 use async_nats::connection::State;
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{Message, Statistics, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use place::Place;
@@ -124,6 +124,8 @@ pub(crate) struct OrderedConsumer {
     /// Where the interruption is whose gaps are looked for: the last sequence before it, and the last one it may hold.
     interruption: Option<(u64, u64)>,
     contact: Arc<Contact>,
+    /// The connection's, which count how often it was made.
+    statistics: Arc<Statistics>,
 }
 
 /// How far a reader is that is to go on later.
@@ -199,6 +201,7 @@ impl OrderedConsumer {
     /// One that goes on where another reader is, once it is asked for the next step. Nothing is sent before.
     pub(crate) fn at(stream: Stream, options: Options, bookmark: Bookmark) -> Self {
         Self {
+            statistics: stream.js.client().statistics(),
             stream,
             options,
             live: None,
@@ -342,6 +345,8 @@ impl OrderedConsumer {
                 TICK.min(self.options.heartbeat)
             };
             match tokio::time::timeout(tick, live.subscriber.next()).await {
+                // A consumer of the connection before may have been without us for a while, and does not say so.
+                Ok(Some(_)) if live.connects != connects(&self.statistics) => self.abandon(),
                 Ok(Some(message)) => match self.accept(message).await {
                     Ok(Some(step)) => {
                         if let Some(gap) = self.said.pop_front() {
@@ -359,7 +364,7 @@ impl OrderedConsumer {
                 Ok(None) => self.abandon(),
                 Err(_) => {
                     let silent = live.seen.elapsed() > self.options.heartbeat.mul_f32(2.5);
-                    if waits_in_vain || silent || live.connects != connects(&self.stream) {
+                    if waits_in_vain || silent || live.connects != connects(&self.statistics) {
                         self.abandon();
                     } else {
                         return Some(Ok(Step::Quiet));
@@ -605,7 +610,7 @@ impl OrderedConsumer {
     }
 
     async fn create(&mut self, inbox: Inbox) -> Result<(), StoreError> {
-        let connects = connects(&self.stream);
+        let connects = connects(&self.statistics);
         let mut config = serde_json::json!({
             "deliver_subject": inbox.subject,
             "ack_policy": "none",
@@ -683,8 +688,7 @@ impl Drop for OrderedConsumer {
     }
 }
 
-fn connects(stream: &Stream) -> u64 {
-    let statistics = stream.js.client().statistics();
+fn connects(statistics: &Statistics) -> u64 {
     statistics.connects.load(Ordering::Relaxed)
 }
 

@@ -27,6 +27,8 @@ pub use kv::{
     KvWriterBuilder, ManyEntries, Newer, Operation, ReadLevel, Snapshot, Watch, WatchBuilder,
     WatchEvent, WithTtl,
 };
+#[cfg(feature = "view")]
+pub use kv::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use object::{
     ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,
     ObjectStore, ObjectWatch, StoredObject,

@@ -97,6 +97,9 @@ pub(crate) struct StreamConfig {
     pub(crate) mirror: Option<Mirror>,
     #[serde(default)]
     pub(crate) allow_msg_ttl: bool,
+    #[cfg(feature = "view")]
+    #[serde(default)]
+    subject_delete_marker_ttl: u64,
 }
 
 /// Where a mirror takes its messages from.
@@ -138,6 +141,12 @@ pub(crate) struct StreamState {
 impl StreamConfig {
     pub(crate) fn ttl(&self) -> Option<Duration> {
         (self.max_age > 0).then(|| Duration::from_nanos(self.max_age))
+    }
+
+    #[cfg(feature = "view")]
+    /// Whether the server leaves a marker where it removes what has expired.
+    pub(crate) fn marks_ends(&self) -> bool {
+        self.subject_delete_marker_ttl > 0
     }
 
     pub(crate) fn max_bytes(&self) -> Option<u64> {

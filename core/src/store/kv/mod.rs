@@ -11,6 +11,8 @@ mod read;
 mod selection;
 mod status;
 mod ttl;
+#[cfg(feature = "view")]
+mod view;
 mod watch;
 mod writer;
 
@@ -21,6 +23,8 @@ pub use read::{Newer, ReadLevel};
 pub use selection::{Entries, KeyNames, KvSelection};
 pub use status::KvStatus;
 pub use ttl::WithTtl;
+#[cfg(feature = "view")]
+pub use view::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use watch::{Watch, WatchBuilder, WatchEvent};
 pub use writer::{KvWriter, KvWriterBuilder};
 

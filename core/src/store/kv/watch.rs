@@ -13,6 +13,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+/// Keys that are not the users': marks of confirmed reads, say.
+const RESERVED: &str = "_kv.";
+
 /// A watch before it starts: set what it is to bring, and await it.
 ///
 /// Unless told otherwise it brings the latest change of every key, deletions included, then
@@ -212,6 +215,9 @@ impl<T: DeserializeOwned> Stream for Watch<T> {
                 None => return Poll::Ready(None),
             };
             let key = self.store.key_of(&stored.subject);
+            if key.starts_with(RESERVED) {
+                continue;
+            }
             let mut change = Change::read(key, &stored, delta, self.store.codec);
             return Poll::Ready(Some(match change.operation {
                 Operation::Unreadable(source) => Err(undecodable(key, &stored, source)),

@@ -58,6 +58,24 @@ impl Feed {
     pub(crate) fn contact(&self) -> Arc<Contact> {
         self.reader.slot.contact()
     }
+
+    /// The same, for somebody else to ask.
+    #[cfg(feature = "view")]
+    pub(crate) fn line(&self) -> Line {
+        Line(self.reader.slot.clone())
+    }
+}
+
+/// How the server is heard by a reader, whoever fills its queue.
+#[cfg(feature = "view")]
+#[derive(Debug)]
+pub(crate) struct Line(Arc<Slot>);
+
+#[cfg(feature = "view")]
+impl Line {
+    pub(crate) fn contact(&self) -> Arc<Contact> {
+        self.0.contact()
+    }
 }
 
 impl Readable for Feed {
