@@ -1,12 +1,14 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
 pub use crate::client::{Call, CallError, ClientCore, EveryInstance, OneInstance, Retry};
+pub use crate::client::{StreamCall, UploadCall, Uploaded};
 pub use crate::connection::ConnectionEvents;
 #[cfg(feature = "schema")]
 pub use crate::contract::{
     AsyncApi, ContractBuilder, DescribeError, Described, ErrorVariant, MethodBuilder, NoMethod,
 };
 pub use crate::service::{Mount, Server};
+pub use crate::service::{Opening, Requests, Side};
 pub use crate::store::{
     BucketSpec, Capture, CaptureForm, KeyError, KeyFilter, KeySource, KeyTemplate, KeyToken, Keys,
     KvKey, KvSelection, KvStore, ObjectKey, ObjectSelection, ObjectStore, Provision, Segment,
@@ -17,10 +19,12 @@ pub use crate::wire::context::Context;
 pub use crate::wire::error::{Code, Error, ServiceError};
 pub use crate::wire::header::HeaderError;
 pub use crate::wire::spec::{
-    CacheSpec, MethodSpec, ServiceSpec, SingleFlight, StoreAction, StoreKind, StoreSpec, WriteMode,
+    CacheSpec, MethodSpec, ServiceSpec, SingleFlight, StoreAction, StoreKind, StoreSpec,
+    StreamMode, WriteMode,
 };
 pub use async_nats::Client;
 pub use async_nats::jetstream::Context as JetStream;
+pub use futures_util::Stream;
 #[cfg(feature = "schema")]
 pub use schemars;
 pub use serde;
@@ -78,6 +82,22 @@ impl<'m> Sent<'m> {
         let decoded = self.codec.decode(self.codec.body_or_unit(self.body));
         decoded.map_err(|error| Error::internal(error.to_string()))
     }
+}
+
+/// One method that streams, as the server sees it.
+pub trait HandleStream<S>: Method {
+    /// The body, which may borrow from the message: the arguments that are no stream.
+    type Request<'de>: Deserialize<'de> + Send
+    where
+        S: 'de;
+
+    /// Calls the handler.
+    fn open<'a>(
+        service: &'a S,
+        request: Self::Request<'a>,
+        context: Option<&'a Context>,
+        side: Side,
+    ) -> Opening<'a>;
 }
 
 /// What the server takes: a generated `..Server<S>`.
@@ -181,6 +201,11 @@ pub fn context<C: CallContext + ?Sized>(context: Option<&Context>) -> &C {
         Some(context) => C::of(context),
         None => unreachable!("the method's description asks for a context"),
     }
+}
+
+/// A handler that cannot fail to begin.
+pub async fn infallible<R>(handler: impl Future<Output = R> + Send) -> Result<R, Infallible> {
+    Ok(handler.await)
 }
 
 /// Asks for what an answer must be able to do; generated code calls it with the span of the user's type.

@@ -57,6 +57,7 @@
 //! | what happens to a connection | [`ConnectionEvents`], [`ConnectionEvent`], [`ConnectionCounts`], [`Denial`] |
 //! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`Many`], [`CallError`] |
 //! | finding services | [`Discover`]; [`ServiceInfo`], [`ServiceStats`] |
+//! | streams | [`StreamCall`], [`Streaming`], [`UploadCall`], [`StreamBreak`]; [`Stream`] |
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
 //! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
@@ -65,7 +66,7 @@
 //! | keys | [`KeyToken`], [`KeyFilter`], [`Any`], [`check_key`] |
 //! | bodies | [`Codec`] |
 //!
-//! [`async_nats`] and [`serde`] are re-exported in the versions that are used here.
+//! [`async_nats`], [`serde`] and the trait [`Stream`] are re-exported in the versions that are used here.
 //!
 //! # Features
 //!
@@ -83,9 +84,11 @@ mod connection;
 pub mod contract;
 mod service;
 mod store;
+mod streaming;
 mod wire;
 
 pub use async_nats;
+pub use futures_util::Stream;
 #[cfg(feature = "schema")]
 pub use schemars;
 pub use serde;
@@ -94,6 +97,7 @@ pub use client::{
     Answers, Call, CallError, Discover, DiscoverError, EndpointInfo, EndpointStats, EveryInstance,
     InstanceAnswer, Many, OneInstance, Reply, Retry, ServiceInfo, ServicePing, ServiceStats,
 };
+pub use client::{StreamCall, Streaming, UploadCall};
 pub use connection::{ConnectionCounts, ConnectionEvent, ConnectionEvents, Denial};
 pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
@@ -106,6 +110,7 @@ pub use store::{
 };
 #[cfg(feature = "view")]
 pub use store::{View, ViewChanges, ViewSnapshot, ViewStatus};
+pub use streaming::StreamBreak;
 pub use wire::codec::{Codec, CodecError};
 pub use wire::context::{Caller, Context};
 pub use wire::error::{Code, Error, ServiceError};

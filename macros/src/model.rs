@@ -80,8 +80,29 @@ pub(crate) struct Method {
     pub(crate) args: Vec<Arg>,
     /// The argument that the framework fills in, which is no part of the body.
     pub(crate) context: Option<ContextArg>,
+    /// Of a method that answers with a stream, with the item in place of the stream.
     pub(crate) output: Output,
+    /// The stream that it answers with.
+    pub(crate) answers: Option<Answers>,
+    /// The argument that is a stream; it is none of `args`.
+    pub(crate) upload: Option<Upload>,
     pub(crate) stores: Vec<Store>,
+}
+
+/// A stream of answers.
+pub(crate) struct Answers {
+    /// What it stands for.
+    pub(crate) typed: Output,
+    /// What the handler may fail with before it begins.
+    pub(crate) error: Option<Type>,
+}
+
+/// A stream of requests.
+pub(crate) struct Upload {
+    pub(crate) ident: Ident,
+    pub(crate) item: Type,
+    /// How many other arguments stand before it.
+    pub(crate) at: usize,
 }
 
 pub(crate) struct Arg {
@@ -281,6 +302,10 @@ impl Service {
 }
 
 impl Method {
+    pub(crate) fn streams(&self) -> bool {
+        self.answers.is_some() || self.upload.is_some()
+    }
+
     pub(crate) fn ident(&self) -> &Ident {
         &self.sig.ident
     }

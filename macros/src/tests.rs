@@ -17,6 +17,9 @@ fn sample() -> TokenStream {
             #[kv_cache(bucket = "k", key = "<id>", ttl = "1m", stale_on_error = "1h", cache_errors(NotFound = "1s"), single_flight = "cluster")]
             async fn find(&self, id: u64) -> Option<Profile>;
             async fn nothing(&self);
+            async fn tail(&self, from: u64) -> Result<impl Stream<Item = Result<Line, Problem>> + Send, Problem>;
+            async fn chat(&self, name: String, lines: impl Stream<Item = Line> + Send) -> impl Stream<Item = Line> + Send;
+            async fn upload(&self, lines: impl Stream<Item = Line> + Send) -> u64;
             async fn told(&self, #[context] ctx: &Context, id: u64) -> u64;
             async fn helper<T>(&self, value: T) -> T { value }
         }

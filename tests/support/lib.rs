@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod foreign;
 pub mod guide;
+pub mod spout;
 
 use async_nats::jetstream;
 use nats_service_testkit::{TestServer, TestServerBuilder};

@@ -42,6 +42,10 @@ fn the_engine_knows_neither_service_nor_client() {
     for (part, strangers) in [
         ("store", &["crate::service", "crate::client"][..]),
         ("wire", &["crate::service", "crate::client"]),
+        (
+            "streaming",
+            &["crate::service", "crate::client", "crate::store"],
+        ),
         ("client", &["crate::service"]),
         ("service", &["crate::client"]),
     ] {

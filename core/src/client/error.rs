@@ -2,6 +2,7 @@
 
 use crate::connection::Denial;
 use crate::store::StoreError;
+use crate::streaming::StreamBreak;
 use crate::wire::codec::CodecError;
 use crate::wire::error::{Code, Error};
 use crate::wire::header::HeaderError;
@@ -98,6 +99,15 @@ pub enum CallError<E = Infallible> {
         #[source]
         last: Box<CallError>,
     },
+    /// A stream ended before its end.
+    #[error("the stream of `{subject}` broke: {why}")]
+    Broken {
+        /// Where it was opened.
+        subject: &'static str,
+        /// What happened.
+        #[source]
+        why: StreamBreak,
+    },
     /// The connection does not work, or was closed.
     #[error("the connection failed: {0}")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -150,6 +160,7 @@ impl<E: crate::ServiceError> CallError<E> {
                     last: Box::new(last),
                 }
             }
+            CallError::Broken { subject, why } => CallError::Broken { subject, why },
             CallError::Connection(error) => CallError::Connection(error),
         }
     }
@@ -167,8 +178,17 @@ impl<E: crate::ServiceError> CallError<E> {
                 Code::InvalidArgument
             }
             CallError::Decode(_) => Code::Internal,
-            CallError::Object(_) => Code::DataLoss,
             CallError::GaveUp { last, .. } => last.code(),
+            CallError::Object(_)
+            | CallError::Broken {
+                why: StreamBreak::Gap { .. },
+                ..
+            } => Code::DataLoss,
+            CallError::Broken {
+                why: StreamBreak::Malformed { .. } | StreamBreak::Panicked,
+                ..
+            } => Code::Internal,
+            CallError::Broken { .. } => Code::Unavailable,
         }
     }
 

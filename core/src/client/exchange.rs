@@ -7,7 +7,8 @@ use super::transport::connection;
 use crate::connection::{ConnectionEvents, Denial};
 use crate::store::{self, ObjectReader, StoreError};
 use crate::wire::codec::Codec;
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
+use crate::wire::error_reply;
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
@@ -134,21 +135,7 @@ impl Exchange {
     /// both are more than a server takes, which would end the connection.
     pub(super) fn request_headers(&self, limit: Duration) -> Result<Option<HeaderMap>, Failure> {
         let spec = self.spec;
-        let mut headers = self.headers.as_deref().cloned();
-        if spec.codec != Codec::Json {
-            let headers = headers.get_or_insert_default();
-            headers.insert(header::CONTENT_TYPE, spec.codec.content_type());
-        }
-        // The service has its own clock run from the receipt for as long as the contract says: only less than that is news,
-        // and a hundredth less is not worth a header.
-        if limit + spec.timeout / 100 < spec.timeout {
-            let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            let headers = headers.get_or_insert_default();
-            headers.insert(
-                HeaderName::from_static(header::TIMEOUT),
-                HeaderValue::from(millis),
-            );
-        }
+        let headers = call_headers(spec, self.headers.as_deref(), limit);
         let size = self.body.len() + headers.as_ref().map_or(0, header::size);
         let max = self.core.transport.max_payload();
         if size > max {
@@ -165,7 +152,7 @@ impl Exchange {
             None => self.spec.codec,
         };
         let headers = message.headers.unwrap_or_default();
-        if let Some(error) = error_reply(&headers, &message.payload) {
+        if let Some(error) = error_reply::read(&headers, &message.payload) {
             return Err(CallError::Service(error));
         }
         let content = match headers.get(header::OBJECT) {
@@ -195,6 +182,30 @@ pub(super) fn closed() -> Failure {
     connection("it was closed while the call waited")
 }
 
+/// The caller's headers, and those of every request; none at all in the usual case, where the contract says it.
+pub(super) fn call_headers(
+    spec: &MethodSpec,
+    more: Option<&HeaderMap>,
+    limit: Duration,
+) -> Option<HeaderMap> {
+    let mut headers = more.cloned();
+    if spec.codec != Codec::Json {
+        let headers = headers.get_or_insert_default();
+        headers.insert(header::CONTENT_TYPE, spec.codec.content_type());
+    }
+    // The service has its own clock run from the receipt for as long as the contract says: only less than that is news,
+    // and a hundredth less is not worth a header.
+    if limit + spec.timeout / 100 < spec.timeout {
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let headers = headers.get_or_insert_default();
+        headers.insert(
+            HeaderName::from_static(header::TIMEOUT),
+            HeaderValue::from(millis),
+        );
+    }
+    headers
+}
+
 /// Fetches an answer that did not fit a message, or opens it.
 async fn fetch(
     core: &ClientCore,
@@ -214,26 +225,6 @@ fn content_type(message: &Message) -> Option<&str> {
     headers
         .get(header::CONTENT_TYPE)
         .map(|value| value.as_str())
-}
-
-/// The error that a reply is, if it is one. ADR-32: either header makes it one, and a body may say more.
-fn error_reply(headers: &HeaderMap, body: &[u8]) -> Option<Error> {
-    let text = headers.get(header::SERVICE_ERROR);
-    let number = headers.get(header::SERVICE_ERROR_CODE);
-    if text.is_none() && number.is_none() {
-        return None;
-    }
-    if let Ok(error) = serde_json::from_slice::<Error>(body) {
-        return Some(error);
-    }
-    // A service that is not ours, or whose body was too large.
-    let code = number
-        .and_then(|number| number.as_str().parse().ok())
-        .map_or(Code::Unknown, Code::from_number);
-    let text = text.map_or("the service answered with an error and no text", |text| {
-        text.as_str()
-    });
-    Some(Error::new(code, text))
 }
 
 /// Opens the object of an answer that did not fit a message.

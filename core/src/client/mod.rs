@@ -11,6 +11,7 @@ mod exchange;
 mod many;
 mod mux;
 mod retry;
+mod streaming;
 mod transport;
 
 pub use call::{Call, Reply};
@@ -20,10 +21,12 @@ pub use discover::{
 pub use error::CallError;
 pub use many::{Answers, EveryInstance, InstanceAnswer, Many, OneInstance};
 pub use retry::Retry;
+pub use streaming::{StreamCall, Streaming, UploadCall, Uploaded};
 
 use crate::__private::Method;
 use crate::connection::ConnectionEvents;
 use crate::store::StoreError;
+use crate::streaming::{Inbox, is_inbox};
 use crate::wire::context::Context;
 use crate::wire::header::{self, HeaderError};
 use crate::wire::loopback::Loopback;
@@ -39,6 +42,7 @@ use transport::Transport;
 #[derive(Debug, Clone)]
 pub struct ClientCore {
     transport: Arc<Transport>,
+    streams: Option<Arc<Inbox>>,
     jetstream: Option<jetstream::Context>,
     timeout: Option<Duration>,
     retrying: Arc<Retrying>,
@@ -58,6 +62,10 @@ impl ClientCore {
 
     fn over(transport: Transport) -> Self {
         Self {
+            streams: transport.client().map(|client| {
+                let inbox = Inbox::new(client.clone(), Arc::new(is_inbox));
+                Arc::new(inbox)
+            }),
             transport: Arc::new(transport),
             jetstream: None,
             timeout: None,
@@ -135,5 +143,25 @@ impl ClientCore {
         body: &B,
     ) -> Call<M::Answer, M::Error, R> {
         Call::new(self, M::SPEC, M::SPEC.codec.encode(body))
+    }
+
+    /// Prepares a call that is answered with a stream of `T`; `uploaded` where it sends one, too.
+    pub fn stream<M: Method, B: Serialize + ?Sized, F>(
+        &self,
+        body: &B,
+        uploaded: Option<Uploaded>,
+    ) -> StreamCall<M::Answer, F, M::Error> {
+        let body = M::SPEC.codec.encode(body);
+        StreamCall::new(self, M::SPEC, body, uploaded)
+    }
+
+    /// Prepares a call that sends a stream.
+    pub fn upload<M: Method, B: Serialize + ?Sized>(
+        &self,
+        body: &B,
+        uploaded: Option<Uploaded>,
+    ) -> UploadCall<M::Answer, M::Error> {
+        let body = M::SPEC.codec.encode(body);
+        UploadCall::new(self, M::SPEC, body, uploaded)
     }
 }

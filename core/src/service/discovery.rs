@@ -13,8 +13,12 @@ use futures_util::stream::SelectAll;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
+
+/// Which side of an endpoint streams: `answers`, `requests` or `both`.
+const STREAM_METADATA: &str = "nats-service-stream";
 
 /// One running instance of a service.
 #[derive(Debug)]
@@ -59,7 +63,15 @@ impl Metadata {
         Self {
             service: pairs(spec.metadata),
             endpoints: methods
-                .map(|method| (method.name.to_owned(), pairs(method.metadata)))
+                .map(|method| {
+                    let mut metadata = pairs(method.metadata);
+                    if let Some(name) = method.stream.name() {
+                        metadata
+                            .entry(STREAM_METADATA.to_owned())
+                            .or_insert_with(|| name.to_owned());
+                    }
+                    (method.name.to_owned(), metadata)
+                })
                 .collect(),
         }
     }
@@ -167,6 +179,16 @@ struct EndpointData {
     /// Of a method with `#[kv_cache]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<CacheReading>,
+    /// Of an endpoint that streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<StreamStats>,
+}
+
+#[derive(Serialize)]
+struct StreamStats {
+    num_open: u64,
+    num_items_sent: u64,
+    num_items_received: u64,
 }
 
 /// The time as every official client can read it: nats-py wants one to six digits after the second, no more and no fewer.
@@ -242,6 +264,11 @@ impl Instance {
                         .iter()
                         .any(|store| store.cache.is_some())
                         .then(|| listed.stats.cache.read()),
+                    streams: spec.stream.name().map(|_| StreamStats {
+                        num_open: listed.stats.streams.open.load(Relaxed),
+                        num_items_sent: listed.stats.streams.sent.load(Relaxed),
+                        num_items_received: listed.stats.streams.received.load(Relaxed),
+                    }),
                 },
             }
         });

@@ -11,6 +11,7 @@ use super::intake::Intake;
 use super::invoke::{Endpoint, Serving};
 use crate::wire::error::Error;
 use crate::wire::spec::MethodSpec;
+use crate::wire::spec::StreamMode;
 use async_nats::{Message, Subject};
 use futures_util::future::{FusedFuture, FutureExt as _};
 use futures_util::task::AtomicWaker;
@@ -31,6 +32,9 @@ const IN_PLACE: Duration = Duration::from_micros(50);
 /// thread lost its core for a moment; a handler that computes is slow again, and gets there by doubling.
 const FIRST_DETOUR: u32 = 1;
 const LONGEST_DETOUR: u32 = 1 << 16;
+
+/// Far enough for a stream, and near enough to be reckoned with.
+pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What the callers are told when a shutdown's time is up.
 const STOPPED: &str = "the service stopped before the call had ended";
@@ -354,7 +358,12 @@ async fn serve_in_task(
     stop: CancellationToken,
 ) {
     let context = endpoint.context();
-    let limit = tokio::time::sleep_until(deadline.into());
+    // A stream's own rules end it: its time-out is for its beginning.
+    let limit = match context.spec.stream {
+        StreamMode::None => deadline,
+        _ => received + FOREVER,
+    };
+    let limit = tokio::time::sleep_until(limit.into());
     let mut limit = pin!(limit);
     let mut stopped = pin!(stop.cancelled());
     let ended = poll_fn(|cx| {

@@ -7,12 +7,14 @@ use super::outlet::Outlet;
 use super::reply::{Forged, ReplyRule};
 use super::stats::Stats;
 use super::stores::BoundStore;
+use super::streaming::Streams;
 use crate::store::StoreError;
 use crate::store::object::{digest, upload_stream};
 use crate::store::persist::{Permit, Write, WriteAction, Writer};
 use crate::wire::codec::Codec;
 use crate::wire::context::Origin;
 use crate::wire::error::Error;
+use crate::wire::error_reply;
 use crate::wire::header;
 use crate::wire::spec::{MethodSpec, StoreAction, StoreKind, StoreSpec, WriteMode};
 use crate::wire::stream::ByteStream;
@@ -25,8 +27,6 @@ use std::time::{Duration, Instant};
 /// How a request ended: `None` when it went well.
 pub(crate) type Verdict = Option<Box<Error>>;
 
-/// The longest text of an error header, in bytes; the body has the whole of it.
-const MAX_ERROR_HEADER: usize = 512;
 /// More than the headers of a reply ever take: a bucket's name, an escaped key, a digest, a revision.
 const MAX_REPLY_HEADERS: usize = 4096;
 
@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) everyone: bool,
     pub(crate) reply_rule: Arc<ReplyRule>,
     pub(crate) stats: Arc<Stats>,
+    /// Those of the whole server; `None` where there is no server between.
+    pub(crate) streams: Option<Arc<Streams>>,
     /// In the order of `spec.stores`; empty when there is no JetStream.
     pub(crate) stores: Vec<BoundStore>,
     /// `None` when nothing is stored.
@@ -440,33 +442,17 @@ impl Context {
                 // The error is what its caller needs.
                 headers = HeaderMap::new();
             }
-            insert(
-                &mut headers,
-                header::SERVICE_ERROR,
-                &header::sanitize(error.message(), MAX_ERROR_HEADER),
-            );
-            headers.insert(
-                header::SERVICE_ERROR_CODE,
-                HeaderValue::from(error.code().number()),
-            );
+            error_reply::write(&error, &mut headers);
             if let Some(instance) = self.named() {
                 insert(&mut headers, header::INSTANCE, instance);
             }
-            let body = self.error_body(&error, header::size(&headers));
+            let room = self.client.max_payload() - header::size(&headers);
+            let body = error_reply::body(&error, room);
             if let Err(failed) = self.client.publish_with_headers(reply, headers, body).await {
                 tracing::warn!(subject = self.spec.subject, error = %failed, "an error reply could not be sent");
             }
         }
         Some(Box::new(error))
-    }
-
-    fn error_body(&self, error: &Error, headers: usize) -> Bytes {
-        let max = self.client.max_payload().saturating_sub(headers);
-        match Codec::Json.encode(error) {
-            Ok(body) if body.len() <= max => body,
-            // The header still says what it is.
-            _ => Bytes::new(),
-        }
     }
 
     /// Ends a request whose handler panicked.

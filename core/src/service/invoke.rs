@@ -5,6 +5,7 @@
 
 use super::admit::{Admitted, internal};
 use super::finish::{Content, Context, Outcome, Verdict};
+use crate::__private::HandleStream;
 use crate::__private::{Handle, Sent};
 use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::spec::MethodSpec;
@@ -72,6 +73,16 @@ impl Mount {
             streams: ByteStream::is::<M::Answer>(),
             bind,
         });
+    }
+
+    /// Adds one method that streams.
+    pub fn stream<S, M>(&mut self, service: &Arc<S>)
+    where
+        S: Send + Sync + 'static,
+        M: HandleStream<S>,
+    {
+        self.endpoints
+            .push(super::streaming::mounted::<S, M>(service));
     }
 }
 

@@ -50,6 +50,7 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
             everyone: mounted.spec.queue_group.is_none(),
             reply_rule: Arc::clone(&reply_rule),
             stats: Arc::default(),
+            streams: None,
             stores: Vec::new(),
             jetstream: None,
             cache: None,

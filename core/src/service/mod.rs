@@ -24,9 +24,11 @@ mod server;
 mod start_error;
 mod stats;
 mod stores;
+mod streaming;
 
 pub use invoke::Mount;
 pub(crate) use local::local;
 pub use running::{Running, ShutdownError, ShutdownReport};
 pub use server::Server;
 pub use start_error::StartError;
+pub use streaming::{Opening, Requests, Side};

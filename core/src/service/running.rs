@@ -3,9 +3,11 @@
 
 use super::drain;
 use super::endpoint::Stop;
+use super::streaming::Streams;
 use crate::store::persist::Writers;
 use crate::store::{FailedWrite, WriterStats};
 use async_nats::Client;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 pub struct Running {
     pub(super) client: Client,
     pub(super) stop: Stop,
+    pub(super) streams: Arc<Streams>,
     pub(super) endpoints: JoinSet<()>,
     pub(super) discovery: JoinSet<()>,
     /// `None` without JetStream.
@@ -31,14 +34,17 @@ pub struct ShutdownReport {
     pub unwritten: Vec<FailedWrite>,
     /// Endpoints whose requests had not ended in time; those requests were answered with `Unavailable`.
     pub cut_short: usize,
+    /// Streams that had not ended in time; their callers were told `Unavailable`.
+    pub cut_streams: usize,
 }
 
 /// Time was up before everything had been done.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the deadline of the shutdown passed: {} answers are not stored, {} endpoints were cut short",
+    "the deadline of the shutdown passed: {} answers are not stored, {} endpoints were cut short, {} streams among them",
     .0.unwritten.len(),
-    .0.cut_short
+    .0.cut_short,
+    .0.cut_streams
 )]
 pub struct ShutdownError(pub ShutdownReport);
 
@@ -69,12 +75,13 @@ impl Running {
     pub async fn shutdown(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
         let deadline = Instant::now() + deadline;
         self.stop.intake.cancel();
-        let mut cut_short = 0;
+        let (mut cut_short, mut cut_streams) = (0, 0);
         let in_time = tokio::time::timeout_at(deadline.into(), async {
             while self.endpoints.join_next().await.is_some() {}
         });
         if in_time.await.is_err() {
             cut_short = self.endpoints.len();
+            cut_streams = self.streams.open();
             self.stop.running.cancel();
             // Cancelled handlers reply at once; a handler that blocks its thread cannot be waited for.
             let _ = tokio::time::timeout(Duration::from_millis(250), async {
@@ -96,6 +103,7 @@ impl Running {
             written: drained.written,
             unwritten: drained.unwritten,
             cut_short,
+            cut_streams,
         };
         if report.unwritten.is_empty() && report.cut_short == 0 {
             Ok(report)

@@ -14,11 +14,13 @@ use super::running::Running;
 use super::start_error::StartError;
 use super::stats::Stats;
 use super::stores::Stores;
+use super::streaming::{StreamLimits, Streams};
 use crate::__private::Service;
 use crate::connection::ConnectionEvents;
 use crate::store::persist::WriterLimits;
 use crate::store::{FailedWrite, FailureHook};
 use crate::wire::context::Origin;
+use crate::wire::frame::Amount;
 use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
@@ -60,6 +62,7 @@ pub struct Server {
     jetstream: Option<jetstream::Context>,
     services: Vec<(&'static ServiceSpec, Mount)>,
     limits: Limits,
+    stream_limits: StreamLimits,
     reply_rule: ReplyRule,
     write_limits: WriterLimits,
     failure_hook: Option<FailureHook>,
@@ -86,6 +89,7 @@ impl Server {
             jetstream: None,
             services: Vec::new(),
             limits: Limits::default(),
+            stream_limits: StreamLimits::default(),
             reply_rule: ReplyRule::default(),
             write_limits: WriterLimits::default(),
             failure_hook: None,
@@ -129,6 +133,20 @@ impl Server {
     pub fn max_waiting(mut self, requests: usize, bytes: usize) -> Self {
         self.limits.max_waiting = requests;
         self.limits.max_waiting_bytes = bytes;
+        self
+    }
+
+    /// How many streams may be open at once, of all endpoints (1,024). Each counts among the requests in flight of its
+    /// endpoint, too. More than that are answered with `ResourceExhausted` at once.
+    pub fn max_streams(mut self, streams: usize) -> Self {
+        self.stream_limits.most = streams;
+        self
+    }
+
+    /// How much of a caller's stream may be under way or unread: so many items (1,024), and so many bytes (256 KiB), which
+    /// the last item may exceed. It bounds the memory of each stream, and its speed: a window in a round trip.
+    pub fn stream_window(mut self, items: usize, bytes: usize) -> Self {
+        self.stream_limits.window = Amount::window(items, bytes);
         self
     }
 
@@ -222,6 +240,7 @@ impl Server {
             jetstream,
             services,
             limits,
+            stream_limits,
             reply_rule,
             placement,
             #[cfg(feature = "schema")]
@@ -230,6 +249,7 @@ impl Server {
             ..
         } = self;
         let reply_rule = Arc::new(reply_rule);
+        let streams = Streams::new(client.clone(), &reply_rule, stream_limits);
         let stop = Stop::default();
         let (mut endpoints, mut discovery) = (JoinSet::new(), JoinSet::new());
         let mut subjects = Vec::new();
@@ -279,6 +299,7 @@ impl Server {
                     everyone: place.queue_group.is_none(),
                     reply_rule: Arc::clone(&reply_rule),
                     stats,
+                    streams: Some(Arc::clone(&streams)),
                     stores: stores
                         .as_ref()
                         .map(|stores| stores.of(method))
@@ -319,6 +340,7 @@ impl Server {
         let running = Running {
             client,
             stop,
+            streams,
             endpoints,
             discovery,
             writers: stores.as_ref().map(|stores| stores.writers().clone()),

@@ -1,8 +1,9 @@
 //! What an endpoint counts: ADR-32's figures, kept without a lock on the way of a request.
 
 use super::cache::CacheStats;
-use std::sync::Mutex;
+use crate::streaming::Counters;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The counters of one endpoint.
@@ -15,6 +16,8 @@ pub(crate) struct Stats {
     shed: AtomicU64,
     last_error: Mutex<String>,
     pub(crate) cache: CacheStats,
+    /// Of an endpoint that streams.
+    pub(crate) streams: Arc<Counters>,
 }
 
 /// One reading.

@@ -5,6 +5,8 @@
 pub(crate) mod codec;
 pub(crate) mod context;
 pub(crate) mod error;
+pub(crate) mod error_reply;
+pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod loopback;
 pub(crate) mod replies;

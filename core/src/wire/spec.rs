@@ -51,6 +51,8 @@ pub struct MethodSpec {
     pub max_waiting_bytes: Option<usize>,
     /// The handler asks for its call's context.
     pub context: bool,
+    /// Which side sends more than one message.
+    pub stream: StreamMode,
     /// What happens in stores after a successful call, in the order of the attributes.
     pub stores: &'static [StoreSpec],
 }
@@ -82,8 +84,42 @@ impl MethodSpec {
         max_waiting: None,
         max_waiting_bytes: None,
         context: true,
+        stream: StreamMode::None,
         stores: &[],
     };
+}
+
+/// Which side of a call sends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamMode {
+    /// Neither: one request, one answer.
+    #[default]
+    None,
+    /// The service.
+    Answers,
+    /// The caller, and the service answers once.
+    Requests,
+    /// Both.
+    Both,
+}
+
+impl StreamMode {
+    /// Whether the caller sends a stream.
+    #[must_use]
+    pub const fn takes(self) -> bool {
+        matches!(self, Self::Requests | Self::Both)
+    }
+
+    /// What discovery says of it; `None` of an ordinary endpoint.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Answers => Some("answers"),
+            Self::Requests => Some("requests"),
+            Self::Both => Some("both"),
+        }
+    }
 }
 
 /// One `#[kv_store]`, `#[kv_cache]`, `#[kv_evict]`, `#[object_store]` or `#[object_evict]`.

@@ -1,7 +1,7 @@
 //! `..Client`: the methods of the trait, as calls.
 
 use super::names::{Names, ends, is_unit, moved, with_lifetime};
-use crate::model::{Arg, Method, Output};
+use crate::model::{Arg, Method, Output, Upload};
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::Type;
@@ -135,13 +135,11 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
     } = names;
     let (vis, public) = (&service.vis, &method.public);
     let (cfgs, docs, deprecated) = (method.guards(), method.docs(), method.deprecated());
-    let (answer, error) = names.outcome(method);
     let mut doc = format!("Calls `{}`: await it.", method.subject.value);
     if !docs.is_empty() {
         doc.insert(0, '\n');
     }
     let head = quote!(#(#cfgs)* #(#docs)* #[doc = #doc] #(#deprecated)*);
-    let reach = reach(names, method);
     if names.inert {
         return stub(names, method, &head);
     }
@@ -149,6 +147,15 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         let parameter = parameter(ty);
         quote!(#ident: #parameter)
     });
+    let mut parameters: Vec<_> = parameters.collect();
+    let mut uploaded = quote!(::core::option::Option::None);
+    if let Some(upload) = &method.upload {
+        let (ident, stream) = (&upload.ident, stream(names, upload));
+        parameters.insert(upload.at, quote!(#ident: #stream));
+        let hidden = names.method(method);
+        uploaded =
+            quote!(#private::Uploaded::new(<#hidden as #private::Method>::SPEC.codec, #ident));
+    }
     let values: Vec<_> = method.args.iter().map(value).collect();
     let (hidden, borrowed) = (names.method(method), borrowed(method));
     let (body, ty) = match &method.args[..] {
@@ -168,12 +175,44 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
             (quote!(#open #fields), quote_spanned!(first=> _))
         }
     };
+    let call = match &method.answers {
+        Some(answers) => {
+            let error = names.outcome_of(&answers.typed).1;
+            quote!(stream::<#hidden, #ty, #error>(#body, #uploaded))
+        }
+        None if method.upload.is_some() => quote!(upload::<#hidden, #ty>(#body, #uploaded)),
+        None => quote!(call::<#hidden, #ty, _>(#body)),
+    };
+    let returned = returned(names, method);
     quote! {
         #head
-        #vis fn #public #borrowed (&self, #(#parameters),*) -> #private::Call<#answer, #error #reach> {
-            self.core.call::<#hidden, #ty, _>(#body)
+        #vis fn #public #borrowed (&self, #(#parameters),*) -> #returned {
+            self.core.#call
         }
     }
+}
+
+/// What a call of the method is.
+fn returned(names: &Names<'_>, method: &Method) -> TokenStream {
+    let private = &names.private;
+    let (answer, error) = names.outcome(method);
+    match &method.answers {
+        Some(answers) => {
+            let of_items = names.outcome_of(&answers.typed).1;
+            quote!(#private::StreamCall<#answer, #of_items, #error>)
+        }
+        None if method.upload.is_some() => quote!(#private::UploadCall<#answer, #error>),
+        None => {
+            let reach = reach(names, method);
+            quote!(#private::Call<#answer, #error #reach>)
+        }
+    }
+}
+
+/// The parameter of a stream of requests.
+fn stream(names: &Names<'_>, upload: &Upload) -> TokenStream {
+    let (private, item) = (&names.private, &upload.item);
+    quote!(impl #private::Stream<Item = #item> + ::core::marker::Send + 'static)
 }
 
 /// The method without a body, as near to the real one as its signature allows.
@@ -184,11 +223,13 @@ fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
     let (vis, public, generics) = (&service.vis, &method.public, &method.sig.generics);
     let clause = &generics.where_clause;
     let plain = generics.params.is_empty();
-    let reach = reach(names, method);
-    let (answer, error) = match &method.output {
+    let returned = match &method.output {
         // A constant cannot ask what a parameter is.
-        Output::Other(ty) if !plain => (quote!(#ty), quote!(::core::convert::Infallible)),
-        _ => names.outcome(method),
+        Output::Other(ty) if !plain => {
+            let reach = reach(names, method);
+            quote!(#private::Call<#ty, ::core::convert::Infallible #reach>)
+        }
+        _ => returned(names, method),
     };
     let arguments = method.args.iter().map(|arg| {
         let Arg { ty, .. } = arg;
@@ -198,6 +239,11 @@ fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
         let parameter = parameter(ty);
         quote!(_: #parameter)
     });
+    let mut arguments: Vec<_> = arguments.collect();
+    if let Some(upload) = &method.upload {
+        let stream = stream(names, upload);
+        arguments.insert(upload.at, quote!(_: #stream));
+    }
     let generics = if plain {
         borrowed(method)
     } else {
@@ -205,7 +251,7 @@ fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
     };
     quote! {
         #head
-        #vis fn #public #generics (&self, #(#arguments),*) -> #private::Call<#answer, #error #reach> #clause {
+        #vis fn #public #generics (&self, #(#arguments),*) -> #returned #clause {
             ::core::unreachable!()
         }
     }

@@ -89,7 +89,10 @@ fn implementation(names: &Names<'_>, method: &Method) -> TokenStream {
     let spec = spec(names, method);
     let (answer, error) = names.outcome(method);
     let args = handle::args_struct(names, method);
-    let handle = handle::handle(names, method);
+    let handle = match method.streams() {
+        true => handle::stream(names, method),
+        false => handle::handle(names, method),
+    };
     let shared = checks::shared_key_warnings(method);
     quote! {
         #(#cfgs)*
@@ -134,6 +137,12 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
         Codec::Json => quote!(#private::Codec::Json),
         Codec::MessagePack => quote!(#private::Codec::MessagePack),
     };
+    let stream = match (&method.answers, &method.upload) {
+        (None, None) => quote!(None),
+        (Some(_), None) => quote!(Answers),
+        (None, Some(_)) => quote!(Requests),
+        (Some(_), Some(_)) => quote!(Both),
+    };
     let stores = method.stores.iter().map(|store| store_spec(names, store));
     quote! {
         #private::MethodSpec {
@@ -150,6 +159,7 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
             max_waiting: #max_waiting,
             max_waiting_bytes: #max_waiting_bytes,
             context: #context,
+            stream: #private::StreamMode::#stream,
             stores: &[#(#stores),*],
         }
     }

@@ -1,7 +1,7 @@
 //! The server's side of a method: the body, the keys that it and the answer give, and the call.
 
 use super::names::{self, Names, located, moved};
-use crate::model::{Arg, ContextArg, From, Method, Output, When};
+use crate::model::{Arg, ContextArg, From, Method, Output, Upload, When};
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
@@ -29,10 +29,18 @@ pub(super) fn args_struct(names: &Names<'_>, method: &Method) -> TokenStream {
     }
 }
 
-/// How the server answers.
-pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
+/// What a handler is called with.
+struct Given {
+    /// The type of the body.
+    request: TokenStream,
+    /// What the method is called with, where `request`, `requests` and `context` are what they say.
+    arguments: Vec<TokenStream>,
+    /// The name of the context's parameter.
+    context: TokenStream,
+}
+
+fn given(names: &Names<'_>, method: &Method) -> Given {
     let private = &names.private;
-    let (hidden, cfgs, service) = (names.method(method), method.guards(), &names.service.ident);
     let types = method
         .args
         .iter()
@@ -55,6 +63,9 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
             fields.map(|field| quote!(request.#field)).collect()
         }
     };
+    if let Some(upload) = &method.upload {
+        arguments.insert(upload.at, quote!(requests));
+    }
     let context = match &method.context {
         None => quote!(_),
         Some(ContextArg { position, ty }) => {
@@ -68,6 +79,80 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
             quote!(context)
         }
     };
+    Given {
+        request,
+        arguments,
+        context,
+    }
+}
+
+/// How the server answers where a side streams.
+pub(super) fn stream(names: &Names<'_>, method: &Method) -> TokenStream {
+    let private = &names.private;
+    let (hidden, cfgs, service) = (names.method(method), method.guards(), &names.service.ident);
+    let Given {
+        request,
+        arguments,
+        context,
+    } = given(names, method);
+    let ident = method.ident();
+    let requests = match &method.upload {
+        Some(Upload { item, .. }) => quote!(let requests = side.requests::<#item>();),
+        None => quote!(),
+    };
+    let call = quote!(<S as #service>::#ident(service, #(#arguments),*));
+    let open = match &method.answers {
+        Some(answers) => {
+            let pick = match &answers.typed {
+                Output::Result { .. } => quote!(#private::Pick<true>),
+                Output::Other(ty) => names.pick(ty),
+            };
+            let call = match &answers.error {
+                Some(_) => call,
+                None => quote!(#private::infallible(#call)),
+            };
+            quote!(side.items::<#pick, _, _>(#call))
+        }
+        None => {
+            let call = match &method.output {
+                Output::Result { .. } => call,
+                Output::Other(ty) => {
+                    let pick = names.pick(ty);
+                    quote!(#private::settle::<#pick, _>(#call))
+                }
+            };
+            quote!(side.answer(#call))
+        }
+    };
+    quote! {
+        #(#cfgs)*
+        #[allow(deprecated)]
+        impl<S: #service> #private::HandleStream<S> for #hidden {
+            type Request<'de> = #request where S: 'de;
+
+            #[allow(unused_variables)]
+            fn open<'a>(
+                service: &'a S,
+                request: Self::Request<'a>,
+                #context: ::core::option::Option<&'a #private::Context>,
+                side: #private::Side,
+            ) -> #private::Opening<'a> {
+                #requests
+                #open
+            }
+        }
+    }
+}
+
+/// How the server answers.
+pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
+    let private = &names.private;
+    let (hidden, cfgs, service) = (names.method(method), method.guards(), &names.service.ident);
+    let Given {
+        request,
+        arguments,
+        context,
+    } = given(names, method);
     let ident = method.ident();
     let call = quote!(<S as #service>::#ident(service, #(#arguments),*));
     let call = match &method.output {

@@ -75,9 +75,21 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The types of an answer and of an error.
+    /// The types of an answer and of an error: of a stream, those of an item, and of a failure to begin.
     pub(super) fn outcome(&self, method: &Method) -> (TokenStream, TokenStream) {
-        match &method.output {
+        let Some(answers) = &method.answers else {
+            return self.outcome_of(&method.output);
+        };
+        let error = match &answers.error {
+            Some(error) => quote!(#error),
+            None => quote!(::core::convert::Infallible),
+        };
+        (self.outcome_of(&answers.typed).0, error)
+    }
+
+    /// The types of a value and of an error.
+    pub(super) fn outcome_of(&self, output: &Output) -> (TokenStream, TokenStream) {
+        match output {
             Output::Result { ok, err } => (quote!(#ok), quote!(#err)),
             Output::Other(ty) if is_unit(ty) => (quote!(()), quote!(::core::convert::Infallible)),
             Output::Other(ty) => {

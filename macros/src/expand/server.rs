@@ -17,7 +17,12 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
     let mounts = service.methods().filter(|_| !*inert).map(|method| {
         let (cfgs, hidden) = (method.cfgs(), names.method(method));
         let cached = method.stores.iter().any(|store| store.is_cache);
-        let kind = format_ident!("{}", if cached { "cached" } else { "method" });
+        let kind = match (method.streams(), cached) {
+            (true, _) => "stream",
+            (false, true) => "cached",
+            (false, false) => "method",
+        };
+        let kind = format_ident!("{kind}");
         quote!(#(#cfgs)* { mount.#kind::<S, #hidden>(&self.service); })
     });
     let bound = names.bound();

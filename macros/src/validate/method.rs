@@ -1,9 +1,9 @@
 //! Rules of a method: its signature, and the options in `#[endpoint(..)]`.
 
 use super::types::{Direction, check_message_type};
-use super::{Defaults, context, service, store};
+use super::{Defaults, context, service, store, streams};
 use crate::diag::Errors;
-use crate::model::{Arg, Helper, Item, Method, Output, RESERVED};
+use crate::model::{Answers, Arg, Helper, Item, Method, Output, RESERVED, Upload};
 use crate::options::{self, Opt, Reader, Spanned};
 use crate::parse::{AttrKind, MethodInput, OurAttr};
 use crate::{text, value};
@@ -44,8 +44,8 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
     check_generics(&input.sig, errors);
     check_qualifiers(&input.sig, errors);
     let context = context::take(&mut input.sig, errors);
-    let args = arguments(&input, context.as_ref(), errors);
-    let output = output(&input.sig, errors);
+    let (args, upload) = arguments(&input, context.as_ref(), errors);
+    let (output, answers) = output(&input.sig, errors);
 
     let options = endpoint_options(&input.ours, errors);
     let mut reader = Reader {
@@ -90,6 +90,9 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         .map_or_else(|| name_tokens.clone(), |subject| subject.tokens.clone());
     let relative = subject.map_or_else(|| name.clone(), |subject| subject.value);
     let stores = store::stores(&input, &public, &args, &output, errors);
+    if upload.is_some() || answers.is_some() {
+        streams::check_options(&input, &options, idempotent, errors);
+    }
     Method {
         camel: text::camel_case(&public.unraw().to_string()),
         public,
@@ -111,6 +114,8 @@ pub(super) fn method(mut input: MethodInput, defaults: &Defaults, errors: &mut E
         args,
         context: context.map(|marked| marked.argument),
         output,
+        answers,
+        upload,
         stores,
     }
 }
@@ -255,8 +260,9 @@ fn arguments(
     input: &MethodInput,
     context: Option<&context::Marked>,
     errors: &mut Errors,
-) -> Vec<Arg> {
+) -> (Vec<Arg>, Option<Upload>) {
     let mut args: Vec<Arg> = Vec::new();
+    let mut upload = None;
     for (i, arg) in input.sig.inputs.iter().enumerate() {
         let FnArg::Typed(arg) = arg else { continue };
         if context.is_some_and(|context| context.input == i) {
@@ -278,26 +284,38 @@ fn arguments(
                 quote::format_ident!("argument_{i}")
             }
         };
+        if streams::of_many(&arg.ty).is_some() {
+            let stream = streams::upload(&ident, &arg.ty, args.len(), upload.as_ref(), errors);
+            upload = upload.or(stream);
+            continue;
+        }
         check_message_type(&arg.ty, Direction::Request, errors);
         args.push(Arg {
             ident,
             ty: (*arg.ty).clone(),
         });
     }
-    args
+    (args, upload)
 }
 
-fn output(sig: &Signature, errors: &mut Errors) -> Output {
+fn output(sig: &Signature, errors: &mut Errors) -> (Output, Option<Answers>) {
     let ReturnType::Type(_, ty) = &sig.output else {
-        return Output::Other(Box::new(syn::parse_quote!(())));
+        return (Output::Other(Box::new(syn::parse_quote!(()))), None);
     };
+    if let Some((answers, output)) = streams::answers(ty, result_arguments(ty).as_ref(), errors) {
+        return (output, Some(answers));
+    }
     check_message_type(ty, Direction::Answer, errors);
+    (output_of(ty), None)
+}
+
+pub(super) fn output_of(ty: &Type) -> Output {
     match result_arguments(ty) {
         Some((ok, err)) => Output::Result {
             ok: Box::new(ok),
             err: Box::new(err),
         },
-        None => Output::Other(ty.clone()),
+        None => Output::Other(Box::new(ty.clone())),
     }
 }
 

@@ -9,6 +9,7 @@ mod key;
 mod method;
 mod service;
 mod store;
+mod streams;
 mod types;
 mod when;
 

@@ -8,7 +8,11 @@ use syn::visit::Visit;
 pub(super) enum Direction {
     Request,
     Answer,
+    /// Of a stream of requests.
+    Item,
 }
+
+const ITEM: &str = "an item of a stream outlives its message, so it cannot borrow; use an owned type (`String` for `&str`)";
 
 /// What the type of a message cannot hold.
 pub(super) fn check_message_type(ty: &Type, direction: Direction, errors: &mut Errors) {
@@ -18,10 +22,13 @@ pub(super) fn check_message_type(ty: &Type, direction: Direction, errors: &mut E
     }
     impl<'ast> Visit<'ast> for Finder<'_> {
         fn visit_type_impl_trait(&mut self, ty: &'ast syn::TypeImplTrait) {
-            self.errors.at(
-                ty,
-                "every message has one type, and `impl Trait` is many; name the type",
-            );
+            let text = match super::streams::is_of_many(ty) {
+                true => {
+                    "a stream stands alone: as an argument, as the answer, or in `Result<impl Stream<..> + Send, E>`"
+                }
+                false => "every message has one type, and `impl Trait` is many; name the type",
+            };
+            self.errors.at(ty, text);
         }
         fn visit_type_reference(&mut self, ty: &'ast syn::TypeReference) {
             match self.direction {
@@ -31,6 +38,7 @@ pub(super) fn check_message_type(ty: &Type, direction: Direction, errors: &mut E
                         "an answer is encoded after the call has ended, so it cannot borrow; return an owned type (`String` for `&str`)",
                     );
                 }
+                Direction::Item => self.errors.at(ty, ITEM),
                 Direction::Request => {
                     if let Some(token) = ty.mutability {
                         self.errors
@@ -46,6 +54,7 @@ pub(super) fn check_message_type(ty: &Type, direction: Direction, errors: &mut E
                     lifetime,
                     "an answer is encoded after the call has ended, so it cannot borrow; return an owned type",
                 ),
+                Direction::Item if lifetime.ident != "static" => self.errors.at(lifetime, ITEM),
                 Direction::Request if lifetime.ident != "_" => self.errors.at(
                     lifetime,
                     "a request borrows from its message, and from nothing else; write `'_`, or leave the lifetime of a reference out",

@@ -1,0 +1,3 @@
+//! The promises of streams, against real servers.
+
+mod answers;
