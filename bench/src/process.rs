@@ -47,6 +47,11 @@ impl Process {
     }
 }
 
+/// Starts a child for one thing, and has its line about it.
+pub(crate) async fn child_line(arguments: &[&str], takes: Duration) -> Result<String> {
+    Process::start(arguments)?.line(takes).await
+}
+
 /// A contender that answers.
 #[derive(Debug)]
 pub(crate) struct Service {

@@ -108,6 +108,9 @@ pub use store::{
     Provision, ProvisionError, ReadLevel, Snapshot, Storage, StoreError, StoredObject, TtlRule,
     Watch, WatchBuilder, WatchEvent, WithTtl, WriteError, WriterStats, check_key,
 };
+pub use store::{
+    ObjectLink, ObjectMeta, Progress, RemovedOrphans, Upload, UploadToken, UploadTokenError,
+};
 #[cfg(feature = "view")]
 pub use store::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use streaming::StreamBreak;

@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod foreign;
 pub mod guide;
+pub mod objects;
 pub mod spout;
 
 use async_nats::jetstream;
@@ -125,6 +126,7 @@ mod pages {
         contract
         errors
         keys
+        objects
         persistence
         reads
         redis

@@ -499,6 +499,26 @@ async fn without_flow_control_many_entries_come_once_each_and_the_watch_goes_on(
 }
 
 #[tokio::test]
+async fn a_keeper_of_an_object_bucket_can_sweep_and_seal() {
+    let roles = [
+        "A reader of an object bucket",
+        "A writer of an object bucket",
+        "A keeper of an object bucket",
+    ];
+    let server = server(&[user("keeper", &roles)]).await;
+    let js = as_user(&server, "keeper").await;
+    let store = ObjectStore::<()>::bind(js, "files").expect("a name");
+    let upload = store.object("a").expect("a name").upload().resumable();
+    let broken = nats_service_tests::objects::failing(&[7; 200_000], 200_000);
+    assert!(upload.read_from(broken).await.is_err());
+    let swept = soon("a sweep", store.remove_orphans(Duration::ZERO)).await;
+    assert_eq!(swept.expect("it is allowed").uploads, 1);
+    let swept = soon("a sweep", store.remove_unshared(Duration::ZERO)).await;
+    assert_eq!(swept.expect("it is allowed"), (0, 0));
+    soon("the seal", store.seal()).await.expect("it is allowed");
+}
+
+#[tokio::test]
 async fn a_writer_of_an_object_bucket_can_put_get_replace_and_delete() {
     let roles = [
         "A reader of an object bucket",
@@ -518,15 +538,42 @@ async fn a_writer_of_an_object_bucket_can_put_get_replace_and_delete() {
             reader.read_to_end(&mut text).await.expect("its bytes");
         }
         assert!(!text.is_empty());
+        object
+            .range(1..3)
+            .await?
+            .expect("an object")
+            .next_chunk()
+            .await?;
+        object
+            .describe(|meta| meta.description = Some("said".into()))
+            .await?;
+        object.rename("another").await?;
+        let another = store.object("another")?;
+        object.link_to(&another).await?;
         assert!(object.delete().await?);
-        assert!(object.get().await?.is_none());
+        assert!(another.delete().await?);
+        assert!(another.get().await?.is_none());
+        // An upload that goes on, from a source that has changed.
+        let bytes = vec![7; 300_000];
+        let upload = another.upload().resumable();
+        let token = upload.token();
+        let broken = nats_service_tests::objects::failing(&bytes, 200_000);
+        assert!(upload.read_from(broken).await.is_err());
+        store.resume(&token)?.read_from(&bytes[1..]).await?;
+        store.resume(&token)?.read_from(&[8; 10][..]).await?;
+        let upload = another.upload().resumable();
+        let token = upload.token();
+        let broken = nats_service_tests::objects::failing(&bytes, 200_000);
+        assert!(upload.read_from(broken).await.is_err());
+        store.resume(&token)?.read_from(&[8; 10][..]).await?;
+        assert!(another.delete().await?);
         Ok::<(), StoreError>(())
     };
     soon("all operations", all).await.expect("all are allowed");
-    // The purges of what was replaced were allowed too: nothing but the mark of the deletion is left.
+    // The purges of what was replaced were allowed too: nothing but the marks of the deletions are left.
     let js = as_user(&server, "operator").await;
     let stream = js.get_stream("OBJ_files").await.expect("the stream");
-    assert_eq!(stream.cached_info().state.messages, 1);
+    assert_eq!(stream.cached_info().state.messages, 2);
 }
 
 /// Everything that a service of this kind does, with these rights and no more; and everything that its client does.

@@ -4,6 +4,7 @@
 mod compile;
 mod compute;
 mod echo;
+pub(crate) mod object;
 mod persist;
 mod smoke;
 mod writer;
@@ -27,6 +28,10 @@ const NAMES: &[(&str, &str)] = &[
     (
         "persist",
         "what keeping every answer in KV costs the caller, and that nothing is lost",
+    ),
+    (
+        "object",
+        "speed and memory of uploads and downloads, against async-nats",
     ),
     ("compile", "what fifty methods cost to compile"),
     ("writer", "many values into one bucket"),
@@ -95,6 +100,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "compute" => compute::run(plan).await?,
         "persist" => persist::run(plan).await?,
         "writer" => writer::run(plan).await?,
+        "object" => object::run(plan).await?,
         _ => compile::run(plan).await?,
     };
     let report = Report {

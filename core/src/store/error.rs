@@ -161,6 +161,36 @@ pub enum StoreError {
         /// What does not fit.
         reason: String,
     },
+    /// There is no object of this name, or it was deleted.
+    #[error("there is no object `{name}`: store it first")]
+    ObjectNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// An object of this name is there already, and is not to be overwritten.
+    #[error("there is an object `{name}` already: delete it first, or use another name")]
+    ObjectExists {
+        /// Its name.
+        name: String,
+    },
+    /// A link that leads nowhere in one step, or would.
+    #[error("`{name}` {reason}")]
+    Link {
+        /// The link's name, or that of what should have become its target.
+        name: String,
+        /// The rule that it breaks, and the way out.
+        reason: &'static str,
+    },
+    /// The range begins after the object's end, or after its own.
+    #[error("there are no bytes {start} to {end} of an object of {size}: ask for a part of it")]
+    Range {
+        /// The first byte that was asked for.
+        start: u64,
+        /// The byte after the last that was asked for.
+        end: u64,
+        /// The object's size.
+        size: u64,
+    },
     /// The bucket is sealed: nothing in it can change any more.
     #[error("the bucket is sealed and cannot be written to: use another one")]
     Sealed,

@@ -30,7 +30,8 @@ pub use kv::{
 #[cfg(feature = "view")]
 pub use kv::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use object::{
-    ObjectEvent, ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus,
-    ObjectStore, ObjectWatch, StoredObject,
+    ObjectEvent, ObjectInfo, ObjectKey, ObjectLink, ObjectList, ObjectMeta, ObjectReader,
+    ObjectSelection, ObjectStatus, ObjectStore, ObjectWatch, Progress, RemovedOrphans,
+    StoredObject, Upload, UploadToken, UploadTokenError,
 };
 pub use persist::{DrainReport, FailedWrite, FailureHook, WriteError, WriterStats};

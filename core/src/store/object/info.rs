@@ -3,6 +3,7 @@
 use super::super::bucket::Storage;
 use super::super::error::StoreError;
 use super::super::stream::{Stored, Stream, StreamInfo};
+use super::content::is_content;
 use crate::wire::header::CONTENT_TYPE;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine as _;
@@ -69,7 +70,39 @@ pub struct ObjectInfo {
     pub description: Option<String>,
     /// It was deleted, and only this is left of it.
     pub deleted: bool,
-    pub(super) link: Option<Link>,
+    /// It has no bytes of its own: they are those of another object.
+    pub link: Option<ObjectLink>,
+    /// What its writer says that no chunk is larger than.
+    pub(super) chunk_size: Option<u64>,
+}
+
+/// What a link leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ObjectLink {
+    /// The bucket.
+    pub bucket: String,
+    /// The object in it; `None` for the bucket as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What is said of an object besides its bytes.
+///
+/// ```
+/// let mut meta = nats_service::ObjectMeta::default();
+/// meta.description = Some("the minutes of a meeting".into());
+/// meta.metadata.insert("room".into(), "4".into());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ObjectMeta {
+    /// What it is for.
+    pub description: Option<String>,
+    /// Headers; `Content-Type` says the codec of a typed value.
+    pub headers: HeaderMap,
+    /// Free pairs.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl ObjectInfo {
@@ -78,9 +111,26 @@ impl ObjectInfo {
     pub fn content_type(&self) -> Option<&str> {
         self.headers.get(CONTENT_TYPE).map(HeaderValue::as_str)
     }
+
+    /// Its description, headers and free pairs.
+    #[must_use]
+    pub fn meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            description: self.description.clone(),
+            headers: self.headers.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    /// Whether its bytes are stored once for all names that have them: see [`Upload::shared`](crate::Upload::shared).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let name = self.link.as_ref().and_then(|link| link.name.as_deref());
+        name.is_some_and(is_content)
+    }
 }
 
-/// ADR-20's metadata. What other clients add and this one does not know is dropped when an object is overwritten.
+/// ADR-20's metadata. What other clients add and this one does not know is kept for as long as the object is not overwritten.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Meta {
     pub(super) name: String,
@@ -104,22 +154,18 @@ pub(super) struct Meta {
     pub(super) digest: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) deleted: bool,
+    #[serde(flatten)]
+    pub(super) rest: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct MetaOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) link: Option<Link>,
+    pub(super) link: Option<ObjectLink>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_chunk_size: Option<u64>,
-}
-
-/// Another object, or with no name another bucket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Link {
-    pub(super) bucket: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
+    #[serde(flatten)]
+    pub(super) rest: BTreeMap<String, serde_json::Value>,
 }
 
 /// The values of a header. ADR-20 has a list; Python's users write a single text, and it reaches the wire as that.
@@ -144,13 +190,28 @@ fn is_empty(headers: &Option<BTreeMap<String, Values>>) -> bool {
 }
 
 impl Meta {
-    pub(super) fn with_headers(mut self, headers: &HeaderMap) -> Self {
-        let pairs = headers.iter().map(|(name, values)| {
+    /// With this said of it, in place of what was.
+    pub(super) fn described(mut self, meta: &ObjectMeta) -> Self {
+        let pairs = meta.headers.iter().map(|(name, values)| {
             let values = values.iter().map(|value| value.as_str().to_owned());
             (name.to_string(), Values::Many(values.collect()))
         });
         self.headers = Some(pairs.collect());
+        self.description = meta.description.clone();
+        self.metadata = Some(meta.metadata.clone()).filter(|pairs| !pairs.is_empty());
         self
+    }
+
+    /// What is left of an object that is deleted.
+    pub(super) fn deleted(bucket: &str, info: &ObjectInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            bucket: bucket.to_owned(),
+            nuid: info.nuid.clone(),
+            deleted: true,
+            ..Self::default()
+        }
+        .described(&info.meta())
     }
 
     pub(super) fn into_info(self, revision: u64, modified: SystemTime) -> ObjectInfo {
@@ -165,6 +226,7 @@ impl Meta {
                 }
             }
         }
+        let options = self.options.unwrap_or_default();
         ObjectInfo {
             name: self.name,
             bucket: self.bucket,
@@ -178,7 +240,8 @@ impl Meta {
             metadata: self.metadata.unwrap_or_default(),
             description: self.description.filter(|text| !text.is_empty()),
             deleted: self.deleted,
-            link: self.options.and_then(|options| options.link),
+            link: options.link,
+            chunk_size: options.max_chunk_size,
         }
     }
 }
@@ -234,6 +297,17 @@ pub struct ObjectStatus {
     pub max_bytes: Option<u64>,
     /// What it is for.
     pub description: Option<String>,
+    /// Messages: a chunk is one, and so is each object's metadata, deleted ones included.
+    pub messages: u64,
+}
+
+impl ObjectStatus {
+    /// How full it is, between 0 and 1; `None` where it has no bound.
+    #[must_use]
+    pub fn full(&self) -> Option<f64> {
+        let max = self.max_bytes?;
+        Some(self.bytes as f64 / max as f64)
+    }
 }
 
 impl From<StreamInfo> for ObjectStatus {
@@ -248,6 +322,7 @@ impl From<StreamInfo> for ObjectStatus {
             sealed: config.sealed,
             max_bytes: config.max_bytes(),
             description: config.description,
+            messages: state.messages,
         }
     }
 }

@@ -1,30 +1,48 @@
 //! Typed object stores: chunks on `$O.<bucket>.C.<nuid>` and metadata on `$O.<bucket>.M.<name>` in the stream
 //! `OBJ_<bucket>` (ADR-20).
 //!
-//! Writing is in `upload`, reading in `reader`, the metadata in `info`, many objects in `selection`. Links are followed
-//! one step and never made; renaming and sealing are left out. A store binds to a bucket that is there.
+//! Writing is in `upload` (cutting in `source`, what is on its way in `window`, going on in `resume`), reading in `reader` (what is
+//! on its way in `fetch`, ranges in `locate`); the metadata in `info`, publishing it in `commit`, changing it in `manage`; bytes
+//! with many names in `content`, those with none in `orphans`; many objects in `selection`. A store binds to a bucket that is
+//! there.
 
+mod commit;
+mod content;
+mod fetch;
 mod info;
 mod key;
+mod locate;
+mod manage;
+mod orphans;
+mod progress;
 mod reader;
+mod resume;
 mod selection;
+mod source;
 mod upload;
+mod window;
 
-pub use info::{ObjectInfo, ObjectStatus};
+pub use info::{ObjectInfo, ObjectLink, ObjectMeta, ObjectStatus};
 pub use key::{ObjectKey, StoredObject};
+pub use orphans::RemovedOrphans;
+pub use progress::Progress;
 pub use reader::ObjectReader;
+pub use resume::{UploadToken, UploadTokenError};
 pub use selection::{ObjectEvent, ObjectList, ObjectSelection, ObjectWatch};
+pub use upload::Upload;
 
-use super::error::StoreError;
+use super::error::{Refusal, StoreError};
 use super::key::{KeyTemplate, everything};
 use super::stream::{Stream, check_bucket};
 use crate::wire::codec::Codec;
 use crate::wire::spec::StoreSpec;
-use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
 use bytes::Bytes;
+use commit::Expected;
+use reader::Part;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 use tokio::io::AsyncRead;
 
 /// A typed object store: like a [`KvStore`](crate::KvStore), for values of any size.
@@ -181,6 +199,68 @@ impl<T> ObjectStore<T> {
     pub async fn status(&self) -> Result<ObjectStatus, StoreError> {
         Ok(self.stream.info().await?.into())
     }
+
+    /// Goes on with an upload that was [`resumable`](Upload::resumable), in this process or another one.
+    ///
+    /// Read the source from its start once more: what is stored already is compared with it and not sent again, and what does
+    /// not fit is replaced. An upload that had come to its end is left as it is, and its object's metadata returned. Description,
+    /// headers and conditions are not in the token: say them again.
+    ///
+    /// # Errors
+    /// [`StoreError::BucketName`] when the token is of another bucket.
+    pub fn resume(&self, token: &UploadToken) -> Result<Upload, StoreError> {
+        if token.bucket != self.bucket() {
+            return Err(StoreError::BucketName {
+                bucket: token.bucket.clone(),
+            });
+        }
+        info::check_name(&token.name)?;
+        Ok(Upload::resume(&self.stream, token))
+    }
+
+    /// Removes what uploads left behind that never came to their end, and stored nothing in the last `older_than`: those that
+    /// were resumable, those of killed processes, and those of other clients.
+    ///
+    /// An upload that still goes on looks the same. So choose a time that no source pauses for: a day, say.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read, or the chunks cannot be purged.
+    pub async fn remove_orphans(&self, older_than: Duration) -> Result<RemovedOrphans, StoreError> {
+        orphans::remove(&self.stream, older_than).await
+    }
+
+    /// Removes shared bytes that no name links to any more, and that were stored or linked to for the last time longer than
+    /// `older_than` ago: how many objects of them, and how many bytes.
+    ///
+    /// Bytes that were stored with [`Upload::shared`] stay when the last of their names is overwritten or deleted, because
+    /// somebody may be about to link to them.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read, or a write is refused.
+    pub async fn remove_unshared(&self, older_than: Duration) -> Result<(u64, u64), StoreError> {
+        content::remove_unshared(&self.stream, older_than).await
+    }
+
+    /// Seals the bucket: from then on nothing in it can change, and [`StoreError::Sealed`] is the answer to every write. It
+    /// cannot be undone.
+    ///
+    /// # Errors
+    /// When the bucket is not there, or the server refuses.
+    pub async fn seal(&self) -> Result<(), StoreError> {
+        // The configuration goes back as it came, with what this crate does not know.
+        let about = |refusal: Refusal| refusal.about(self.bucket());
+        let name = self.stream.name();
+        let nothing = serde_json::json!({});
+        let info = self.stream.request(format!("STREAM.INFO.{name}"), &nothing);
+        let info: serde_json::Value = info.await.map_err(about)?;
+        let mut config = info["config"].clone();
+        config["sealed"] = true.into();
+        let sealed = self
+            .stream
+            .request(format!("STREAM.UPDATE.{name}"), &config);
+        let _: serde_json::Value = sealed.await.map_err(about)?;
+        Ok(())
+    }
 }
 
 fn stream(js: Context, bucket: &str) -> Stream {
@@ -196,8 +276,8 @@ pub(crate) async fn upload(
     bytes: Bytes,
 ) -> Result<ObjectInfo, StoreError> {
     info::check_name(name)?;
-    let headers = content_type_headers(content_type);
-    upload::upload(&stream(js.clone(), bucket), name, headers, bytes).await
+    let upload = Upload::new(&stream(js.clone(), bucket), name);
+    upload.content_type(content_type).bytes(bytes).await
 }
 
 /// Stores bytes as they are produced.
@@ -208,19 +288,14 @@ pub(crate) async fn upload_stream(
     reader: impl AsyncRead + Send + Unpin,
 ) -> Result<ObjectInfo, StoreError> {
     info::check_name(name)?;
-    let headers = content_type_headers("application/octet-stream");
-    upload::upload(
-        &stream(js.clone(), bucket),
-        name,
-        headers,
-        upload::Reader(reader),
-    )
-    .await
+    let upload = Upload::new(&stream(js.clone(), bucket), name);
+    let upload = upload.content_type("application/octet-stream");
+    upload.read_from(reader).await
 }
 
 /// Deletes an object; whether there was one.
 pub(crate) async fn delete(js: &Context, bucket: &str, name: &str) -> Result<bool, StoreError> {
-    upload::delete(&stream(js.clone(), bucket), name).await
+    manage::delete(&stream(js.clone(), bucket), name, Expected::Anything).await
 }
 
 /// Opens an object by its name and digest.
@@ -233,21 +308,12 @@ pub(crate) async fn open(
     let changed = || StoreError::ObjectChanged {
         name: name.to_owned(),
     };
-    let reader = reader::open(&stream(js.clone(), bucket), name).await?;
+    let reader = reader::open(&stream(js.clone(), bucket), name, Part::Whole).await?;
     let reader = reader.ok_or_else(changed)?;
     if reader.info().digest.as_deref() != Some(expected_digest) {
         return Err(changed());
     }
     Ok(reader)
-}
-
-fn content_type_headers(content_type: &str) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    // Parsed, not converted: a conversion panics on a line break.
-    if let Ok(value) = content_type.parse::<async_nats::HeaderValue>() {
-        headers.insert(crate::wire::header::CONTENT_TYPE, value);
-    }
-    headers
 }
 
 /// What the metadata of an object with these bytes says of them.

@@ -6,6 +6,7 @@ use super::super::consumer::{
     Deliveries, Delivery, Options, OrderedConsumer, READ_HEARTBEAT, Start, WATCH_HEARTBEAT,
 };
 use super::super::error::StoreError;
+use super::content::is_content;
 use super::info::parse;
 use super::{ObjectInfo, ObjectStore};
 use futures_util::{Stream, StreamExt as _};
@@ -100,6 +101,8 @@ fn object(filter: Option<&str>, delivery: Delivery) -> Option<Result<ObjectInfo,
         return None;
     }
     match parse(&stored) {
+        // Nobody gave it that name.
+        Ok(info) if is_content(&info.name) => None,
         Ok(info) if !matches(filter, &info.name) => None,
         parsed => Some(parsed),
     }

@@ -1,215 +1,389 @@
-//! Writing an object: chunks first, a bounded number of them on their way, then the metadata, then the old chunks go.
+//! Writing an object: chunks first, then the metadata, then the old chunks go.
 //!
-//! The metadata is what makes an object; it is published only on top of the version that was seen. So of two uploads at
-//! once each replaces what was there before it, and purges exactly that. Whatever ends an upload before its metadata,
-//! its own chunks are purged: by itself, or by a task of its own when it is dropped.
+//! The metadata is what makes an object. Whatever ends an upload before it, its own chunks are purged (or stay, when the
+//! upload may go on later); whatever it replaced goes when it is there.
 
-use super::super::error::{Refusal, StoreError, other};
-use super::super::stream::{Stream, back_off};
-use super::info::{Meta, MetaOptions, ObjectInfo, chunk_subject, meta_subject, parse};
-use async_nats::HeaderMap;
-use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::publish::PublishAck;
+use super::super::error::StoreError;
+use super::super::stream::Stream;
+use super::commit::{Expected, Failed, commit, purge_versions, to_the_end};
+use super::content;
+use super::info::{Meta, MetaOptions, ObjectInfo, ObjectMeta, chunk_subject};
+use super::progress::{Meter, OnProgress, Progress};
+use super::resume::{self, UploadToken};
+use super::source::{Reader, Source};
+use super::window::Chunks;
+use crate::wire::header::CONTENT_TYPE;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use bytes::Bytes;
 use ring::digest::{Context as Digest, SHA256};
-use std::future::IntoFuture as _;
-use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use std::fmt;
+use tokio::io::AsyncRead;
 
 /// The best size on file storage (measured); ADR-20's default as well.
 const CHUNK: usize = 128 * 1024;
-/// Chunks on their way: 4 MiB. Without a bound, large uploads fail on replicated buckets.
-const WINDOW: usize = 32;
-/// How often the metadata is published anew when others publish theirs in between.
-const ATTEMPTS: u32 = 30;
+/// What a chunk's headers take of a message, at most.
+const HEADERS: usize = 512;
 
-/// Where the bytes come from.
-pub(super) trait Source: Send {
-    /// The next bytes: exactly `size` of them, fewer at the end, none after it.
-    fn next(&mut self, size: usize) -> impl Future<Output = std::io::Result<Bytes>> + Send;
-}
-
-impl Source for Bytes {
-    async fn next(&mut self, size: usize) -> std::io::Result<Bytes> {
-        Ok(self.split_to(size.min(self.len())))
-    }
-}
-
-pub(super) struct Reader<R>(pub(super) R);
-
-impl<R: AsyncRead + Send + Unpin> Source for Reader<R> {
-    async fn next(&mut self, size: usize) -> std::io::Result<Bytes> {
-        // A reader hands over what it has; a chunk is filled all the same.
-        let mut chunk = BytesMut::with_capacity(size);
-        let mut rest = (&mut self.0).take(size as u64);
-        while rest.read_buf(&mut chunk).await? > 0 {}
-        Ok(chunk.freeze())
-    }
-}
-
-/// The chunks of an object that does not exist yet.
-struct Chunks {
+/// An upload, before it begins: [`ObjectKey::upload`](crate::ObjectKey::upload).
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = nats_service_testkit::TestServer::start().await?;
+/// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+/// # js.create_object_store(nats_service::async_nats::jetstream::object_store::Config { bucket: "files".into(), ..Default::default() }).await?;
+/// let files = nats_service::ObjectStore::<()>::bind(js, "files")?;
+/// let object = files.object("a page")?;
+/// let first = object.upload().content_type("text/html").description("the start").read_from(&b"<p>"[..]).await?;
+/// // Only on top of that one:
+/// let second = object.upload().if_revision(first.revision).bytes("<br>").await?;
+/// assert!(object.upload().if_revision(first.revision).bytes("<hr>").await.is_err());
+/// assert!(second.revision > first.revision);
+/// # Ok(()) }
+/// ```
+#[must_use = "nothing is sent before `read_from` or `bytes`"]
+pub struct Upload {
     stream: Stream,
+    name: String,
     nuid: String,
-    in_flight: FuturesUnordered<BoxFuture<'static, Result<PublishAck, PublishError>>>,
-    /// Something was sent that nothing refers to yet.
-    orphans: bool,
+    meta: ObjectMeta,
+    chunk_size: usize,
+    expected: Expected,
+    total: Option<u64>,
+    on_progress: Option<OnProgress>,
+    /// Chunks stay when it fails.
+    resumable: bool,
+    /// Chunks of an earlier attempt may be there.
+    resumes: bool,
+    shared: bool,
 }
 
-impl Chunks {
-    fn new(stream: &Stream) -> Self {
-        let inbox = stream.js.client().new_inbox();
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("stream", &self.stream)
+            .field("name", &self.name)
+            .field("nuid", &self.nuid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upload {
+    pub(super) fn new(stream: &Stream, name: &str) -> Self {
         Self {
             stream: stream.clone(),
-            // The last token of an inbox is a fresh NUID.
-            nuid: inbox.rsplit('.').next().unwrap_or(&inbox).to_owned(),
-            in_flight: FuturesUnordered::new(),
-            orphans: false,
+            name: name.to_owned(),
+            nuid: fresh_nuid(stream),
+            meta: ObjectMeta::default(),
+            chunk_size: CHUNK,
+            expected: Expected::Anything,
+            total: None,
+            on_progress: None,
+            resumable: false,
+            resumes: false,
+            shared: false,
         }
     }
 
-    async fn send(&mut self, chunk: Bytes) -> Result<(), Refusal> {
-        while self.in_flight.len() >= WINDOW {
-            self.acknowledged().await?;
+    pub(super) fn resume(stream: &Stream, token: &UploadToken) -> Self {
+        Self {
+            nuid: token.nuid.clone(),
+            chunk_size: token.chunk_size,
+            resumable: true,
+            resumes: true,
+            ..Self::new(stream, &token.name)
         }
-        self.orphans = true;
-        let subject = chunk_subject(self.stream.bucket(), &self.nuid);
-        let ack = self.stream.send(subject, HeaderMap::new(), chunk).await?;
-        self.in_flight.push(ack.into_future());
-        Ok(())
     }
 
-    async fn acknowledged(&mut self) -> Result<(), Refusal> {
-        if let Some(ack) = self.in_flight.next().await {
-            ack?;
+    /// What is said of the object besides its bytes, in place of all that was said before.
+    pub fn meta(mut self, meta: ObjectMeta) -> Self {
+        self.meta = meta;
+        self
+    }
+
+    /// What it is for.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.meta.description = Some(description.into());
+        self
+    }
+
+    /// Its `Content-Type`. Text that cannot stand in a header is left out.
+    pub fn content_type(mut self, content_type: &str) -> Self {
+        if let Ok(value) = content_type.parse::<async_nats::HeaderValue>() {
+            self.meta.headers.insert(CONTENT_TYPE, value);
         }
-        Ok(())
+        self
     }
 
-    async fn all_acknowledged(&mut self) -> Result<(), Refusal> {
-        while !self.in_flight.is_empty() {
-            self.acknowledged().await?;
+    /// Bytes of every chunk but the last, 128 KiB unless it is set; no more than a message holds. Small chunks are slow, and
+    /// larger ones are no faster.
+    pub fn chunk_size(mut self, bytes: usize) -> Self {
+        self.chunk_size = bytes.max(1);
+        self
+    }
+
+    /// Only where there is no object of this name, or a deleted one; otherwise [`StoreError::Conflict`].
+    pub fn if_absent(mut self) -> Self {
+        self.expected = Expected::Absent;
+        self
+    }
+
+    /// Only in place of this revision of the object ([`ObjectInfo::revision`]); otherwise [`StoreError::Conflict`].
+    pub fn if_revision(mut self, revision: u64) -> Self {
+        self.expected = Expected::Revision(revision);
+        self
+    }
+
+    /// How many bytes there will be, for [`Progress::total`]. Nothing else depends on it.
+    pub fn total(mut self, bytes: u64) -> Self {
+        self.total = Some(bytes);
+        self
+    }
+
+    /// Is told how far it is, each time that more bytes are acknowledged. It runs in the upload, so it must not block.
+    pub fn on_progress(mut self, on_progress: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.on_progress = Some(Box::new(on_progress));
+        self
+    }
+
+    /// Chunks that are stored stay when the upload fails, is dropped, or its process is killed, and another one goes on from
+    /// there: keep [`token`](Self::token) before it begins.
+    ///
+    /// What is never gone on with, [`ObjectStore::remove_orphans`](crate::ObjectStore::remove_orphans) removes. Not together
+    /// with [`shared`](Self::shared): the one that is said last counts.
+    pub fn resumable(mut self) -> Self {
+        self.resumable = true;
+        self.shared = false;
+        self
+    }
+
+    /// What [`ObjectStore::resume`](crate::ObjectStore::resume) goes on with: text that can be kept in a file.
+    #[must_use]
+    pub fn token(&self) -> UploadToken {
+        UploadToken {
+            bucket: self.stream.bucket().to_owned(),
+            name: self.name.clone(),
+            nuid: self.nuid.clone(),
+            chunk_size: self.chunk_size,
         }
-        Ok(())
     }
 
-    /// Removes what was sent.
-    async fn purge(mut self) {
-        self.orphans = false;
-        // A purge can overtake chunks that are on their way: first they arrive.
-        while self.in_flight.next().await.is_some() {}
-        purge_again(&self.stream, &self.nuid, 0).await;
+    /// Stores equal bytes once in the bucket, whatever names they have: the object becomes a link to them.
+    ///
+    /// See [`ObjectStore::remove_unshared`](crate::ObjectStore::remove_unshared) for what becomes of bytes that no name has
+    /// any more. With [`bytes`](Self::bytes) nothing is sent that is there already; a reader has to be read to its end
+    /// first. An upload that goes on is not shared.
+    pub fn shared(mut self) -> Self {
+        self.shared = !self.resumes;
+        self.resumable = self.resumes;
+        self
     }
-}
 
-impl Drop for Chunks {
-    fn drop(&mut self) {
-        if !self.orphans {
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            tracing::warn!(stream = ?self.stream, nuid = self.nuid, "an upload ended without its runtime: its chunks stay");
-            return;
-        };
-        let left = Self {
-            stream: self.stream.clone(),
-            nuid: std::mem::take(&mut self.nuid),
-            in_flight: std::mem::take(&mut self.in_flight),
-            orphans: false,
-        };
-        runtime.spawn(left.purge());
+    /// Stores all that the reader gives, in place of what is there. At most 4 MiB of it are in memory at a time.
+    ///
+    /// A broken connection and the election of a leader are waited out, as long as some chunk gets further in 30 s.
+    ///
+    /// # Errors
+    /// When the reader fails, a write is refused or the condition does not hold: then nothing has changed. After
+    /// [`StoreError::Timeout`] the new object may be there.
+    pub async fn read_from(
+        self,
+        reader: impl AsyncRead + Send + Unpin,
+    ) -> Result<ObjectInfo, StoreError> {
+        self.run(Reader(reader)).await
     }
-}
 
-/// Removes the chunks of an object that is no more. They cost room and nothing else, because nothing refers to them: so the
-/// caller waits for one attempt, and others follow behind its back.
-async fn purge_chunks(stream: &Stream, nuid: &str) {
-    let subject = chunk_subject(stream.bucket(), nuid);
-    let once = tokio::time::timeout(Duration::from_secs(2), stream.purge(&subject));
-    if !matches!(once.await, Ok(Ok(()))) {
-        let (stream, nuid) = (stream.clone(), nuid.to_owned());
-        tokio::spawn(async move { purge_again(&stream, &nuid, 1).await });
-    }
-}
-
-async fn purge_again(stream: &Stream, nuid: &str, begin: u32) {
-    let subject = chunk_subject(stream.bucket(), nuid);
-    for attempt in begin..6 {
-        if attempt > 0 {
-            let (base, max) = (Duration::from_millis(200), Duration::from_secs(5));
-            tokio::time::sleep(back_off(attempt, base, max)).await;
-        }
-        match stream.purge(&subject).await {
-            Ok(()) | Err(StoreError::BucketNotFound { .. } | StoreError::Sealed) => return,
-            Err(error) => {
-                tracing::debug!(?stream, nuid, %error, "chunks could not be purged yet");
+    /// The same, for bytes that are at hand.
+    ///
+    /// # Errors
+    /// As [`read_from`](Self::read_from).
+    pub async fn bytes(mut self, bytes: impl Into<Bytes>) -> Result<ObjectInfo, StoreError> {
+        let bytes = bytes.into();
+        self.total.get_or_insert(bytes.len() as u64);
+        if self.shared {
+            let digest = digest_of(&bytes);
+            content::refuse(&self.name)?;
+            if let Some(size) = content::renew(&self.stream, &digest).await? {
+                let link = self.described(content::link(&self.stream, &digest, size));
+                let (stream, expected) = (self.stream.clone(), self.expected);
+                return to_the_end(async move { content::publish(&stream, link, expected).await })
+                    .await;
             }
         }
+        self.run(bytes).await
     }
-    tracing::warn!(
-        ?stream,
-        nuid,
-        "the chunks of a replaced or failed object stay"
-    );
+
+    /// Gives an upload up that was to go on later, and removes its chunks.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read, or the chunks cannot be purged.
+    pub async fn abandon(self) -> Result<(), StoreError> {
+        let finished = resume::finished(&self.stream, &self.name, &self.nuid).await?;
+        if finished.is_some() {
+            return Ok(());
+        }
+        self.stream
+            .purge(&chunk_subject(self.stream.bucket(), &self.nuid))
+            .await
+    }
+
+    async fn run(mut self, mut source: impl Source) -> Result<ObjectInfo, StoreError> {
+        content::refuse(&self.name)?;
+        let mut meter = Meter::new(self.on_progress.take(), self.total);
+        if self.resumes {
+            let finished = resume::finished(&self.stream, &self.name, &self.nuid).await?;
+            if let Some(info) = finished {
+                // It had come to its end, and nobody heard of it.
+                return Ok(info);
+            }
+        } else if self.expected != Expected::Anything {
+            // It is compared again at the end; but why send it all first?
+            let there = super::commit::current(&self.stream, &self.name).await?;
+            self.expected.check(&self.name, there.as_ref())?;
+        }
+        let mut chunks = Chunks::new(&self.stream, self.nuid.clone(), self.resumable);
+        let sent = match self.send_all(&mut chunks, &mut source, &mut meter).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                if self.resumable && matches!(error, StoreError::Source(_)) {
+                    // What is on its way need not be sent again; and what is wrong with it matters no more.
+                    let _ = chunks.finish().await;
+                }
+                return Err(error);
+            }
+        };
+        let (meta, expected) = (self.described(sent), self.expected);
+        if self.shared {
+            return to_the_end(content::share(chunks, meta, expected)).await;
+        }
+        to_the_end(finish(chunks, meta, expected)).await
+    }
+
+    fn described(&self, sent: Meta) -> Meta {
+        Meta {
+            name: self.name.clone(),
+            ..sent
+        }
+        .described(&self.meta)
+    }
+
+    async fn send_all(
+        &mut self,
+        chunks: &mut Chunks,
+        source: &mut impl Source,
+        meter: &mut Meter,
+    ) -> Result<Meta, StoreError> {
+        let max_payload = self.stream.js.client().max_payload();
+        let size = self
+            .chunk_size
+            .min(max_payload.saturating_sub(HEADERS))
+            .max(1);
+        let mut sent = Sent::default();
+        if self.resumes {
+            chunks.fresh_ids();
+            let rest = resume::match_stored(chunks, source, size, &mut sent).await?;
+            meter.resumed(sent.size);
+            if let Some(chunk) = rest {
+                self.send_one(chunks, &mut sent, chunk).await?;
+            }
+        }
+        loop {
+            let chunk = source.next(size).await.map_err(StoreError::Source)?;
+            if chunk.is_empty() {
+                break;
+            }
+            self.send_one(chunks, &mut sent, chunk).await?;
+            meter.at(chunks.stored);
+        }
+        chunks.finish().await?;
+        meter.at(chunks.stored);
+        if chunks.mended {
+            resume::count(chunks, sent.chunks).await?;
+        }
+        Ok(Meta {
+            bucket: self.stream.bucket().to_owned(),
+            nuid: self.nuid.clone(),
+            size: sent.size,
+            chunks: sent.chunks,
+            digest: Some(digest_text(sent.digest)),
+            options: Some(MetaOptions {
+                max_chunk_size: Some(size as u64),
+                ..MetaOptions::default()
+            }),
+            ..Meta::default()
+        })
+    }
+
+    async fn send_one(
+        &mut self,
+        chunks: &mut Chunks,
+        sent: &mut Sent,
+        chunk: Bytes,
+    ) -> Result<(), StoreError> {
+        sent.add(&chunk);
+        let prefix = self.resumable.then(|| digest_text(sent.digest.clone()));
+        chunks.send(chunk, prefix).await
+    }
 }
 
-/// Stores what `source` gives under `name`, in place of what is there.
-pub(super) async fn upload(
-    stream: &Stream,
-    name: &str,
-    headers: HeaderMap,
-    mut source: impl Source,
+/// What of the source has gone into chunks.
+pub(super) struct Sent {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) chunks: u64,
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self {
+            digest: Digest::new(&SHA256),
+            size: 0,
+            chunks: 0,
+        }
+    }
+}
+
+impl Sent {
+    pub(super) fn add(&mut self, chunk: &[u8]) {
+        self.digest.update(chunk);
+        self.size += chunk.len() as u64;
+        self.chunks += 1;
+    }
+}
+
+/// Publishes the metadata, and then purges what it replaced.
+pub(super) async fn finish(
+    mut chunks: Chunks,
+    meta: Meta,
+    expected: Expected,
 ) -> Result<ObjectInfo, StoreError> {
-    let mut chunks = Chunks::new(stream);
-    let meta = Meta {
-        name: name.to_owned(),
-        ..send_all(&mut chunks, &mut source).await?
+    let name = meta.name.clone();
+    let committed = commit(&chunks.stream, &name, |there| {
+        expected.check(&name, there)?;
+        Ok(meta.clone())
+    });
+    match committed.await {
+        Ok(committed) => {
+            chunks.orphans = false;
+            purge_versions(&chunks.stream, committed.replaced).await;
+            Ok(committed.info)
+        }
+        Err(failed) => {
+            // The metadata may be there, and must not refer to chunks that are gone. Otherwise what was sent is purged
+            // when `chunks` is dropped.
+            if matches!(failed, Failed::Unknown) {
+                chunks.orphans = false;
+            }
+            Err(failed.into())
+        }
     }
-    .with_headers(&headers);
-    // From here on it is a matter of moments, and a half-done state would be hard to undo: a task of its own ends it, even
-    // when nobody waits any more.
-    let committed = tokio::spawn(commit(chunks, meta)).await;
-    committed.unwrap_or_else(|_| {
-        // Cancelled with its runtime: nobody knows how far it came.
-        Err(StoreError::Timeout)
-    })
 }
 
-async fn send_all(chunks: &mut Chunks, source: &mut impl Source) -> Result<Meta, StoreError> {
-    let max_payload = chunks.stream.js.client().max_payload();
-    let size = CHUNK.min(max_payload.max(1));
-    let mut digest = Digest::new(&SHA256);
-    let mut meta = Meta {
-        bucket: chunks.stream.bucket().to_owned(),
-        nuid: chunks.nuid.clone(),
-        options: Some(MetaOptions {
-            link: None,
-            max_chunk_size: Some(size as u64),
-        }),
-        ..Meta::default()
-    };
-    loop {
-        let chunk = source.next(size).await.map_err(StoreError::Source)?;
-        if chunk.is_empty() {
-            break;
-        }
-        digest.update(&chunk);
-        meta.size += chunk.len() as u64;
-        meta.chunks += 1;
-        if let Err(refusal) = chunks.send(chunk).await {
-            return Err(chunks.stream.explain(refusal).await);
-        }
-    }
-    if let Err(refusal) = chunks.all_acknowledged().await {
-        return Err(chunks.stream.explain(refusal).await);
-    }
-    meta.digest = Some(digest_text(digest));
-    Ok(meta)
+/// An identity that no other version of any object has.
+pub(super) fn fresh_nuid(stream: &Stream) -> String {
+    // The last token of an inbox is a fresh NUID.
+    let inbox = stream.js.client().new_inbox();
+    inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
 }
 
 /// As it stands in the metadata: `SHA-256=` and padded base64url.
@@ -222,129 +396,4 @@ pub(super) fn digest_of(bytes: &[u8]) -> String {
     let mut digest = Digest::new(&SHA256);
     digest.update(bytes);
     digest_text(digest)
-}
-
-/// Publishes the metadata, and then purges what it replaced.
-async fn commit(mut chunks: Chunks, meta: Meta) -> Result<ObjectInfo, StoreError> {
-    match replace(&chunks.stream, &meta).await {
-        Ok(replaced) => {
-            chunks.orphans = false;
-            for nuid in replaced.nuids {
-                purge_chunks(&chunks.stream, &nuid).await;
-            }
-            Ok(meta.into_info(replaced.revision, SystemTime::now()))
-        }
-        Err(Failed::Unknown) => {
-            // The metadata may be there, and must not refer to chunks that are gone.
-            chunks.orphans = false;
-            Err(StoreError::Timeout)
-        }
-        // What was sent is purged when `chunks` is dropped.
-        Err(Failed::Refused(error)) => Err(error),
-    }
-}
-
-/// What new metadata took the place of.
-struct Replaced {
-    revision: u64,
-    /// The versions whose chunks nothing refers to any more.
-    nuids: Vec<String>,
-}
-
-enum Failed {
-    /// The metadata is not there.
-    Refused(StoreError),
-    /// It may be there, or come yet.
-    Unknown,
-}
-
-/// Publishes metadata on top of whatever is there.
-async fn replace(stream: &Stream, meta: &Meta) -> Result<Replaced, Failed> {
-    let subject = meta_subject(stream.bucket(), &meta.name);
-    let body = serde_json::to_vec(meta).map_err(|error| Failed::Refused(other(&error)))?;
-    let body = Bytes::from(body);
-    // The versions that an attempt without an answer may have replaced.
-    let mut nuids = Vec::new();
-    let mut unknown = false;
-    let mut failed = StoreError::Timeout;
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            let (base, max) = (Duration::from_millis(10), Duration::from_secs(1));
-            tokio::time::sleep(back_off(attempt, base, max)).await;
-        }
-        let last = match stream.last(&subject).await {
-            Ok(last) => last,
-            Err(_) if unknown => return Err(Failed::Unknown),
-            Err(error) => return Err(Failed::Refused(error)),
-        };
-        let expected = last.as_ref().map_or(0, |last| last.sequence);
-        let there = last.as_ref().and_then(|last| parse(last).ok());
-        if let Some(there) = there.filter(|there| there.link.is_none()) {
-            if unknown && there.nuid == meta.nuid && there.deleted == meta.deleted {
-                // An attempt without an answer had its effect.
-                return Ok(Replaced {
-                    revision: expected,
-                    nuids,
-                });
-            }
-            if there.nuid != meta.nuid && !there.nuid.is_empty() && !nuids.contains(&there.nuid) {
-                nuids.push(there.nuid);
-            }
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Rollup", "sub");
-        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-        let published = stream.publish(subject.clone(), headers, body.clone());
-        match published.await {
-            Ok(revision) => return Ok(Replaced { revision, nuids }),
-            Err(Refusal::WrongLastSequence(current)) => {
-                failed = StoreError::Conflict {
-                    key: meta.name.clone(),
-                    expected,
-                    current,
-                };
-            }
-            // Conditional on the same revision, a repetition is harmless.
-            Err(Refusal::Other(StoreError::Timeout)) => {
-                unknown = true;
-                if attempt >= 2 {
-                    break;
-                }
-            }
-            Err(_) if unknown => break,
-            Err(refusal) => return Err(Failed::Refused(stream.explain(refusal).await)),
-        }
-    }
-    Err(if unknown {
-        Failed::Unknown
-    } else {
-        Failed::Refused(failed)
-    })
-}
-
-/// Deletes the object: whether there was one.
-pub(super) async fn delete(stream: &Stream, name: &str) -> Result<bool, StoreError> {
-    let there = super::info::fetch(stream, name).await?;
-    let Some(there) = there.filter(|there| !there.deleted) else {
-        return Ok(false);
-    };
-    let meta = Meta {
-        name: name.to_owned(),
-        bucket: stream.bucket().to_owned(),
-        nuid: there.nuid,
-        description: there.description,
-        deleted: true,
-        ..Meta::default()
-    }
-    .with_headers(&there.headers);
-    match replace(stream, &meta).await {
-        Ok(replaced) => {
-            for nuid in replaced.nuids.iter().chain([&meta.nuid]) {
-                purge_chunks(stream, nuid).await;
-            }
-            Ok(true)
-        }
-        Err(Failed::Unknown) => Err(StoreError::Timeout),
-        Err(Failed::Refused(error)) => Err(error),
-    }
 }

@@ -1,0 +1,181 @@
+//! What changes an object without touching its bytes: deleting, linking, renaming, and what is said of it.
+
+use super::super::error::StoreError;
+use super::super::stream::Stream;
+use super::commit::{Committed, Current, Expected, commit, current, purge_versions};
+use super::content;
+use super::info::{Meta, MetaOptions, ObjectInfo, ObjectLink, ObjectMeta};
+use super::upload::fresh_nuid;
+
+fn not_found(name: &str) -> StoreError {
+    StoreError::ObjectNotFound {
+        name: name.to_owned(),
+    }
+}
+
+/// What is there, unless it is deleted.
+fn live<'a>(name: &str, there: Option<&'a Current>) -> Result<&'a Current, StoreError> {
+    let live = there.filter(|there| !there.info.deleted);
+    live.ok_or_else(|| not_found(name))
+}
+
+/// Deletes the object: whether there was one.
+pub(super) async fn delete(
+    stream: &Stream,
+    name: &str,
+    expected: Expected,
+) -> Result<bool, StoreError> {
+    content::refuse(name)?;
+    if live(name, current(stream, name).await?.as_ref()).is_err() {
+        // Nothing is written for what is not there.
+        return expected.check(name, None).map(|()| false);
+    }
+    let mut nuid = None;
+    let committed = commit(stream, name, |there| {
+        expected.check(name, there)?;
+        let there = live(name, there)?;
+        let own = there.info.link.is_none();
+        nuid = Some(there.info.nuid.clone()).filter(|nuid| own && !nuid.is_empty());
+        Ok(Meta::deleted(stream.bucket(), &there.info))
+    });
+    match committed.await.map_err(StoreError::from) {
+        Ok(Committed { replaced, .. }) => {
+            purge_versions(stream, replaced.into_iter().chain(nuid)).await;
+            Ok(true)
+        }
+        // Somebody else deleted it.
+        Err(StoreError::ObjectNotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Changes what is said of the object, and nothing else.
+pub(super) async fn describe(
+    stream: &Stream,
+    name: &str,
+    expected: Expected,
+    mut change: impl FnMut(&mut ObjectMeta),
+) -> Result<ObjectInfo, StoreError> {
+    content::refuse(name)?;
+    let committed = commit(stream, name, |there| {
+        live(name, there)?;
+        expected.check(name, there)?;
+        let there = live(name, there)?;
+        let mut said = there.info.meta();
+        change(&mut said);
+        Ok(there.meta.clone().described(&said))
+    });
+    Ok(committed.await?.info)
+}
+
+/// Makes a link, in place of nothing or of another link.
+pub(super) async fn link(
+    stream: &Stream,
+    name: &str,
+    target: ObjectLink,
+) -> Result<ObjectInfo, StoreError> {
+    content::refuse(name)?;
+    if let Some(target_name) = &target.name {
+        let refuse = |reason| StoreError::Link {
+            name: target_name.clone(),
+            reason,
+        };
+        if content::is_content(target_name) {
+            return Err(refuse(
+                "is for shared bytes: store them with `Upload::shared`",
+            ));
+        }
+        if target.bucket == stream.bucket() && target_name == name {
+            return Err(refuse("cannot be a link to itself"));
+        }
+        let other = super::stream(stream.js.clone(), &target.bucket);
+        let there = current(&other, target_name).await?;
+        if live(target_name, there.as_ref())?.info.link.is_some() {
+            return Err(refuse(
+                "is a link itself, and a link to a link is not followed: link to what it leads to",
+            ));
+        }
+    }
+    let meta = Meta {
+        name: name.to_owned(),
+        bucket: stream.bucket().to_owned(),
+        nuid: fresh_nuid(stream),
+        options: Some(MetaOptions {
+            link: Some(target),
+            ..MetaOptions::default()
+        }),
+        ..Meta::default()
+    };
+    let committed = commit(stream, name, |there| {
+        match there.filter(|there| !there.info.deleted) {
+            Some(there) if there.info.link.is_none() => Err(StoreError::ObjectExists {
+                name: name.to_owned(),
+            }),
+            _ => Ok(meta.clone()),
+        }
+    });
+    let Committed { info, replaced } = committed.await?;
+    purge_versions(stream, replaced).await;
+    Ok(info)
+}
+
+/// Gives the object another name. No byte is copied.
+///
+/// The new name is there before the old one is gone: for a moment both are, and the bytes never without a name. Repeated after
+/// an interruption, it is brought to its end.
+pub(super) async fn rename(
+    stream: &Stream,
+    old: &str,
+    new: &str,
+) -> Result<ObjectInfo, StoreError> {
+    content::refuse(old)?;
+    content::refuse(new)?;
+    let there = current(stream, old).await?;
+    let there = live(old, there.as_ref())?;
+    if old == new {
+        return Ok(there.info.clone());
+    }
+    let moved = Meta {
+        name: new.to_owned(),
+        ..there.meta.clone()
+    };
+    let nuid = there.info.nuid.clone();
+    let named = commit(stream, new, |there| {
+        match there.filter(|there| !there.info.deleted) {
+            // Some links have none.
+            Some(there) if nuid.is_empty() || there.info.nuid != nuid => {
+                Err(StoreError::ObjectExists {
+                    name: new.to_owned(),
+                })
+            }
+            _ => Ok(moved.clone()),
+        }
+    });
+    let named = named.await?;
+    purge_versions(stream, named.replaced).await;
+    // What is left of the old name must not seem to have had these bytes: whoever overwrites it would remove them.
+    let left = Meta {
+        nuid: fresh_nuid(stream),
+        ..Meta::deleted(stream.bucket(), &there.info)
+    };
+    let ended = commit(stream, old, |there| match live(old, there) {
+        Ok(there) if there.info.nuid == nuid => Ok(left.clone()),
+        _ => Err(StoreError::ObjectChanged {
+            name: old.to_owned(),
+        }),
+    });
+    match ended.await.map_err(StoreError::from) {
+        Ok(_) => Ok(named.info),
+        // Somebody overwrote or deleted the old name meanwhile, and removed the bytes with it.
+        Err(error @ StoreError::ObjectChanged { .. }) => {
+            let revision = named.info.revision;
+            let undone = commit(stream, new, |there| {
+                Expected::Revision(revision).check(new, there)?;
+                Ok(Meta::deleted(stream.bucket(), &named.info))
+            });
+            undone.await?;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,58 @@
+//! Chunks that nothing refers to: what a killed process, an abandoned upload or an older client left behind.
+
+use super::super::error::StoreError;
+use super::super::stream::Stream;
+use super::info::chunk_subject;
+use super::resume::{all_metadata, subjects};
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+/// What a sweep removed.
+///
+/// ```
+/// # async fn example(files: nats_service::ObjectStore<()>) -> Result<(), nats_service::StoreError> {
+/// let removed = files.remove_orphans(std::time::Duration::from_secs(24 * 60 * 60)).await?;
+/// println!("{} uploads that came to nothing, in {} chunks", removed.uploads, removed.chunks);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedOrphans {
+    /// Uploads that never came to their end.
+    pub uploads: u64,
+    /// The chunks that they had stored.
+    pub chunks: u64,
+}
+
+/// Removes the chunks of uploads that stored nothing for so long and have no metadata.
+pub(super) async fn remove(
+    stream: &Stream,
+    older_than: Duration,
+) -> Result<RemovedOrphans, StoreError> {
+    // First the chunks, then the metadata: an upload that ends in between is not taken for an orphan.
+    let chunks = subjects(stream, &chunk_subject(stream.bucket(), "*")).await?;
+    let mut referred = HashSet::new();
+    let mut all = all_metadata(stream).await?;
+    while let Some(info) = all.next().await? {
+        if !info.deleted {
+            referred.insert(chunk_subject(stream.bucket(), &info.nuid));
+        }
+    }
+    let mut removed = RemovedOrphans::default();
+    for (subject, count) in chunks {
+        if referred.contains(&subject) {
+            continue;
+        }
+        let Some(last) = stream.last(&subject).await? else {
+            continue;
+        };
+        let age = SystemTime::now().duration_since(last.created);
+        if age.unwrap_or_default() < older_than {
+            continue;
+        }
+        stream.purge(&subject).await?;
+        removed.uploads += 1;
+        removed.chunks += count;
+    }
+    Ok(removed)
+}
