@@ -7,6 +7,7 @@ pub use crate::connection::ConnectionEvents;
 pub use crate::contract::{
     AsyncApi, ContractBuilder, DescribeError, Described, ErrorVariant, MethodBuilder, NoMethod,
 };
+pub use crate::layer::{CallLayer, Layers};
 pub use crate::service::{Mount, Server};
 pub use crate::service::{Opening, Requests, Side};
 pub use crate::store::{

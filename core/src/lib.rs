@@ -73,6 +73,7 @@
 //! | feature | for | default |
 //! |---|---|---|
 //! | `view` | `KvStore::view()`: local copies of buckets, read without a lock | on |
+//! | `tower` | layers of tower around calls: [`Server::layer`] and `layer` of a generated server or client | off |
 //! | `msgpack` | `codec = "msgpack"`: bodies and entries in MessagePack, with field names | off |
 //! | `schema` | `ProfilesContract::asyncapi()` and `contract`: the contract as an AsyncAPI document, and its test | off |
 
@@ -82,6 +83,10 @@ mod client;
 mod connection;
 #[cfg(feature = "schema")]
 pub mod contract;
+#[cfg(feature = "tower")]
+pub mod layer;
+#[cfg(not(feature = "tower"))]
+mod layer;
 mod service;
 mod store;
 mod streaming;

@@ -127,6 +127,7 @@ mod pages {
         errors
         keys
         objects
+        middleware
         persistence
         reads
         redis

@@ -108,6 +108,16 @@ pub enum CallError<E = Infallible> {
         #[source]
         why: StreamBreak,
     },
+    /// A layer of the client has failed, or has let the call go no further.
+    #[cfg(feature = "tower")]
+    #[error("a layer of the client ended the call: {source}")]
+    Layer {
+        /// What kind of failure it is: `DeadlineExceeded` and `ResourceExhausted` for tower's own errors of these, that of a
+        /// [`crate::Error`], or `Internal`.
+        code: Code,
+        /// What the layer said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The connection does not work, or was closed.
     #[error("the connection failed: {0}")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -161,6 +171,8 @@ impl<E: crate::ServiceError> CallError<E> {
                 }
             }
             CallError::Broken { subject, why } => CallError::Broken { subject, why },
+            #[cfg(feature = "tower")]
+            CallError::Layer { code, source } => CallError::Layer { code, source },
             CallError::Connection(error) => CallError::Connection(error),
         }
     }
@@ -189,6 +201,8 @@ impl<E: crate::ServiceError> CallError<E> {
                 ..
             } => Code::Internal,
             CallError::Broken { .. } => Code::Unavailable,
+            #[cfg(feature = "tower")]
+            CallError::Layer { code, .. } => *code,
         }
     }
 

@@ -5,6 +5,8 @@ use super::error::CallError;
 use super::retry::{self, Retry};
 use super::transport::connection;
 use crate::connection::{ConnectionEvents, Denial};
+#[cfg(feature = "tower")]
+use crate::layer::Wants;
 use crate::store::{self, ObjectReader, StoreError};
 use crate::wire::codec::Codec;
 use crate::wire::error::Error;
@@ -120,6 +122,12 @@ impl Exchange {
         let subject = self.spec.subject;
         let transport = &self.core.transport;
         let headers = self.request_headers(limit)?;
+        #[cfg(feature = "tower")]
+        if !self.core.layers.is_empty() {
+            // Boxed, so that a call without layers has no room for them in it.
+            let (message, _) = Box::pin(self.through_layers(headers, limit, Wants::Answer)).await?;
+            return self.read(message).await;
+        }
         let (mut pending, inbox) = transport.one().await?;
         transport
             .send(subject, inbox, headers, self.body.clone())
@@ -136,12 +144,8 @@ impl Exchange {
     pub(super) fn request_headers(&self, limit: Duration) -> Result<Option<HeaderMap>, Failure> {
         let spec = self.spec;
         let headers = call_headers(spec, self.headers.as_deref(), limit);
-        let size = self.body.len() + headers.as_ref().map_or(0, header::size);
-        let max = self.core.transport.max_payload();
-        if size > max {
-            let subject = spec.subject;
-            return Err(CallError::TooLarge { subject, size, max });
-        }
+        let transport = &self.core.transport;
+        transport.check(spec.subject, headers.as_ref(), &self.body)?;
         Ok(headers)
     }
 

@@ -161,7 +161,8 @@ impl<T, E> Stream for Answers<T, E> {
 /// A question that is asked, and has an answer already: the same for every type.
 struct Asked {
     exchange: Exchange,
-    replies: Several,
+    /// `None` when a layer has answered by itself.
+    replies: Option<Several>,
     /// The answer that came first, until it is given out.
     first: Option<Message>,
     left: usize,
@@ -179,6 +180,11 @@ impl Asked {
         let asked = timeout_at(deadline, async {
             let transport = &exchange.core.transport;
             let headers = exchange.request_headers(after)?;
+            #[cfg(feature = "tower")]
+            if !exchange.core.layers.is_empty() {
+                let wants = crate::layer::Wants::Answers(most);
+                return exchange.through_layers(headers, after, wants).await;
+            }
             let (mut replies, inbox) = transport.several(most).await?;
             transport
                 .send(subject, inbox, headers, exchange.body.clone())
@@ -187,7 +193,7 @@ impl Asked {
             if nobody_listens(&first) {
                 return Err(CallError::NoResponders { subject });
             }
-            Ok((first, replies))
+            Ok((first, Some(replies)))
         });
         let Ok(asked) = asked.await else {
             return Err(CallError::Timeout { subject, after });
@@ -216,7 +222,8 @@ impl Asked {
             Some(first) => first,
             None => {
                 let until = self.deadline.min(Instant::now() + self.stall);
-                timeout_at(until, self.replies.next()).await.ok()??
+                let replies = self.replies.as_mut()?;
+                timeout_at(until, replies.next()).await.ok()??
             }
         };
         let headers = message.headers.as_ref();

@@ -8,6 +8,8 @@ mod call;
 mod discover;
 mod error;
 mod exchange;
+#[cfg(feature = "tower")]
+mod layered;
 mod many;
 mod mux;
 mod retry;
@@ -25,6 +27,7 @@ pub use streaming::{StreamCall, Streaming, UploadCall, Uploaded};
 
 use crate::__private::Method;
 use crate::connection::ConnectionEvents;
+use crate::layer::CallLayer;
 use crate::store::StoreError;
 use crate::streaming::{Inbox, is_inbox};
 use crate::wire::context::Context;
@@ -43,6 +46,8 @@ use transport::Transport;
 pub struct ClientCore {
     transport: Arc<Transport>,
     streams: Option<Arc<Inbox>>,
+    #[cfg(feature = "tower")]
+    layers: Arc<layered::Layered>,
     jetstream: Option<jetstream::Context>,
     timeout: Option<Duration>,
     retrying: Arc<Retrying>,
@@ -67,6 +72,8 @@ impl ClientCore {
                 Arc::new(inbox)
             }),
             transport: Arc::new(transport),
+            #[cfg(feature = "tower")]
+            layers: Arc::default(),
             jetstream: None,
             timeout: None,
             retrying: Arc::new(Retrying::new(Retry::default())),
@@ -80,6 +87,21 @@ impl ClientCore {
     #[must_use]
     pub(crate) fn local(service: Loopback) -> Self {
         Self::over(Transport::Local(service))
+    }
+
+    /// Puts a layer around every call, inside of those that it has.
+    #[must_use]
+    pub fn layer(self, layer: impl CallLayer) -> Self {
+        #[cfg(feature = "tower")]
+        return Self {
+            layers: Arc::new(self.layers.with(layer)),
+            ..self
+        };
+        #[cfg(not(feature = "tower"))]
+        {
+            let _ = layer;
+            self
+        }
     }
 
     /// Gives it JetStream, for the stores.

@@ -3,6 +3,7 @@
 use super::error::CallError;
 use super::exchange::Failure;
 use super::mux::Mux;
+use crate::wire::header;
 use crate::wire::loopback::Loopback;
 use crate::wire::replies::{Pending, Replies, Several};
 use async_nats::{Client, HeaderMap, Subject};
@@ -66,6 +67,21 @@ impl Transport {
         let several = self.replies().await?.several(most);
         let inbox = self.inbox(several.number());
         Ok((several, inbox))
+    }
+
+    /// The server ends the connection of a client that sends more than it takes, headers included.
+    pub(super) fn check(
+        &self,
+        subject: &'static str,
+        headers: Option<&HeaderMap>,
+        body: &Bytes,
+    ) -> Result<(), Failure> {
+        let size = body.len() + headers.map_or(0, header::size);
+        let max = self.max_payload();
+        if size > max {
+            return Err(CallError::TooLarge { subject, size, max });
+        }
+        Ok(())
     }
 
     pub(super) async fn send(

@@ -7,10 +7,11 @@ use super::finish::{Answer, Content, Context, Failed};
 use crate::store::Keys;
 use crate::store::persist::{Permit, Writer};
 use crate::wire::codec::{Codec, CodecError};
-use crate::wire::context;
+use crate::wire::context::{self, Extensions};
 use crate::wire::error::{Code, Error};
 use crate::wire::header;
 use async_nats::{HeaderMap, Message};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A request that is being served, but for what is typed in it.
@@ -75,9 +76,19 @@ impl Context {
                     headers,
                     received,
                     deadline,
+                    self.extensions(),
                 ))
             }),
         })
+    }
+
+    /// What layers have kept with the call.
+    fn extensions(&self) -> Option<Arc<Extensions>> {
+        #[cfg(feature = "tower")]
+        if self.layered {
+            return super::layered::extensions();
+        }
+        None
     }
 
     /// Until when a request that was `received` then is to be answered: as long as the contract says, or as long as its caller

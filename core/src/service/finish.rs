@@ -38,6 +38,9 @@ pub(crate) struct Context {
     pub(crate) client: Outlet,
     /// Every instance gets each request: there is no queue group.
     pub(crate) everyone: bool,
+    /// There are layers around it.
+    #[cfg(feature = "tower")]
+    pub(crate) layered: bool,
     pub(crate) reply_rule: Arc<ReplyRule>,
     pub(crate) stats: Arc<Stats>,
     /// Those of the whole server; `None` where there is no server between.
@@ -54,10 +57,10 @@ pub(crate) struct Context {
 
 /// A successful call's answer, before it is replied and stored.
 pub(crate) struct Answer {
-    content: Content,
+    pub(super) content: Content,
     codec: Codec,
     /// What the handler has set.
-    headers: Option<Box<HeaderMap>>,
+    pub(super) headers: Option<Box<HeaderMap>>,
     /// `None` when the method has no stores.
     kept: Option<Box<ToKeep>>,
 }
@@ -175,6 +178,15 @@ impl Context {
         deadline: Instant,
         outcome: Outcome,
     ) -> Verdict {
+        #[cfg(feature = "tower")]
+        let outcome = match self.layered {
+            true => match super::layered::hand_over(outcome) {
+                Some(outcome) => outcome,
+                // The layers have it now; what they make of it comes here again.
+                None => return None,
+            },
+            false => outcome,
+        };
         match outcome {
             // The usual case, and the one that has to be cheap: a plain reply, and nothing to keep.
             Ok(Ok(Answer {

@@ -7,6 +7,7 @@ use super::admit::{Admitted, internal};
 use super::finish::{Content, Context, Outcome, Verdict};
 use crate::__private::HandleStream;
 use crate::__private::{Handle, Sent};
+use crate::layer::Layers;
 use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
@@ -37,6 +38,7 @@ pub(crate) trait Endpoint: Send + Sync {
 #[derive(Default)]
 pub struct Mount {
     pub(crate) endpoints: Vec<Mounted>,
+    pub(crate) layers: Layers,
 }
 
 /// One method, before the server knows its connection.
@@ -58,6 +60,11 @@ impl std::fmt::Debug for Mount {
 }
 
 impl Mount {
+    /// Puts these around every method.
+    pub fn layers(&mut self, layers: Layers) {
+        self.layers = layers;
+    }
+
     /// Adds one method.
     pub fn method<S: Send + Sync + 'static, M: Handle<S>>(&mut self, service: &Arc<S>) {
         let service = Arc::clone(service);

@@ -34,6 +34,8 @@ pub(crate) fn local(service: impl Service) -> Loopback {
 /// Starts the loops. Each ends when the last client is gone, which has the other end of its channel.
 fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> Endpoints {
     let instance: Arc<str> = "local".into();
+    #[cfg(feature = "tower")]
+    let layers = mount.layers;
     let limits = Limits::default();
     let reply_rule = Arc::new(ReplyRule::default());
     let mounted = mount.endpoints.into_iter().map(|mounted| {
@@ -48,6 +50,8 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
             },
             client: Outlet::Local(outlet.clone()),
             everyone: mounted.spec.queue_group.is_none(),
+            #[cfg(feature = "tower")]
+            layered: !layers.is_empty(),
             reply_rule: Arc::clone(&reply_rule),
             stats: Arc::default(),
             streams: None,
@@ -60,6 +64,8 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
             true => Arc::new(Unservable(context)),
             false => (mounted.bind)(context),
         };
+        #[cfg(feature = "tower")]
+        let endpoint = super::layered::around(&layers, endpoint);
         let (sender, receiver) = mpsc::channel(ON_THEIR_WAY);
         let intake = Intake::Local(receiver);
         tokio::spawn(

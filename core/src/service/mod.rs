@@ -15,6 +15,8 @@ mod endpoint;
 mod finish;
 mod intake;
 mod invoke;
+#[cfg(feature = "tower")]
+mod layered;
 mod local;
 mod outlet;
 mod placement;

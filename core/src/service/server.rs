@@ -17,6 +17,7 @@ use super::stores::Stores;
 use super::streaming::{StreamLimits, Streams};
 use crate::__private::Service;
 use crate::connection::ConnectionEvents;
+use crate::layer::{CallLayer, Layers};
 use crate::store::persist::WriterLimits;
 use crate::store::{FailedWrite, FailureHook};
 use crate::wire::context::Origin;
@@ -63,6 +64,7 @@ pub struct Server {
     services: Vec<(&'static ServiceSpec, Mount)>,
     limits: Limits,
     stream_limits: StreamLimits,
+    layers: Layers,
     reply_rule: ReplyRule,
     write_limits: WriterLimits,
     failure_hook: Option<FailureHook>,
@@ -90,6 +92,7 @@ impl Server {
             services: Vec::new(),
             limits: Limits::default(),
             stream_limits: StreamLimits::default(),
+            layers: Layers::default(),
             reply_rule: ReplyRule::default(),
             write_limits: WriterLimits::default(),
             failure_hook: None,
@@ -119,6 +122,13 @@ impl Server {
         let mut mount = Mount::default();
         service.mount(&mut mount);
         self.services.push((spec, mount));
+        self
+    }
+
+    /// Puts a layer of tower around every method of every service, outside of those that a service has itself. The first layer
+    /// is the outermost. Needs the feature `tower`.
+    pub fn layer(mut self, layer: impl CallLayer) -> Self {
+        self.layers.push(layer);
         self
     }
 
@@ -241,6 +251,8 @@ impl Server {
             services,
             limits,
             stream_limits,
+            #[cfg(feature = "tower")]
+            layers,
             reply_rule,
             placement,
             #[cfg(feature = "schema")]
@@ -265,6 +277,8 @@ impl Server {
                 endpoints: Vec::new(),
                 writers: stores.as_ref().map(|stores| stores.writers().clone()),
             };
+            #[cfg(feature = "tower")]
+            let layers = layers.and(&mount.layers);
             for Mounted {
                 spec: method, bind, ..
             } in mount.endpoints
@@ -297,6 +311,8 @@ impl Server {
                     },
                     client: Outlet::Nats(client.clone()),
                     everyone: place.queue_group.is_none(),
+                    #[cfg(feature = "tower")]
+                    layered: !layers.is_empty(),
                     reply_rule: Arc::clone(&reply_rule),
                     stats,
                     streams: Some(Arc::clone(&streams)),
@@ -308,6 +324,8 @@ impl Server {
                     cache,
                     patience: limits.patience,
                 });
+                #[cfg(feature = "tower")]
+                let endpoint = super::layered::around(&layers, endpoint);
                 let subject = place.subject.clone();
                 subjects.push(subject.clone());
                 let subscription = match place.queue_group {

@@ -59,6 +59,8 @@ struct Shared {
     deadline: Instant,
     reply_headers: Mutex<Option<Box<HeaderMap>>>,
     extensions: Extensions,
+    /// Those of the layers around the call.
+    given: Option<Arc<Extensions>>,
     ended: AtomicBool,
     /// Made when somebody asks for it.
     token: OnceLock<CancellationToken>,
@@ -75,12 +77,19 @@ pub(crate) struct Origin {
     pub(crate) instance: Arc<str>,
 }
 
+impl Shared {
+    fn extensions(&self) -> &Extensions {
+        self.given.as_deref().unwrap_or(&self.extensions)
+    }
+}
+
 impl Context {
     pub(crate) fn new(
         origin: Origin,
         headers: HeaderMap,
         received: Instant,
         deadline: Instant,
+        given: Option<Arc<Extensions>>,
     ) -> Self {
         Self(Arc::new(Shared {
             origin,
@@ -89,6 +98,7 @@ impl Context {
             deadline,
             reply_headers: Mutex::default(),
             extensions: Extensions::default(),
+            given,
             ended: AtomicBool::new(false),
             token: OnceLock::new(),
         }))
@@ -113,7 +123,7 @@ impl Context {
             subject: "".into(),
             instance: "".into(),
         };
-        Self::new(origin, headers, now, now + time)
+        Self::new(origin, headers, now, now + time, None)
     }
 
     /// The request's headers.
@@ -264,13 +274,13 @@ impl Context {
     /// assert!(ctx.get::<u32>().is_none());
     /// ```
     pub fn insert<T: Any + Send + Sync>(&self, value: T) {
-        self.0.extensions.insert(Box::new(value));
+        self.0.extensions().insert(Box::new(value));
     }
 
     /// The value of this type that is kept with the call.
     #[must_use]
     pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.0.extensions.get()
+        self.0.extensions().get()
     }
 
     /// The reply's headers, for the one who sends it.
@@ -321,7 +331,7 @@ pub struct Caller {
 
 /// Values by their types: a list that only grows, so that what was given out stays.
 #[derive(Default)]
-struct Extensions(OnceLock<Box<Node>>);
+pub(crate) struct Extensions(OnceLock<Box<Node>>);
 
 struct Node {
     value: Box<dyn Any + Send + Sync>,
@@ -329,7 +339,7 @@ struct Node {
 }
 
 impl Extensions {
-    fn insert(&self, value: Box<dyn Any + Send + Sync>) {
+    pub(crate) fn insert(&self, value: Box<dyn Any + Send + Sync>) {
         let next = Extensions::default();
         let mut node = Box::new(Node { value, next });
         let mut end = self;
@@ -341,7 +351,7 @@ impl Extensions {
         }
     }
 
-    fn get<T: Any>(&self) -> Option<&T> {
+    pub(crate) fn get<T: Any>(&self) -> Option<&T> {
         let mut found = None;
         let mut list = self;
         while let Some(node) = list.0.get() {

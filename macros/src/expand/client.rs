@@ -99,6 +99,12 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 Self { core: self.core.with_events(events) }
             }
 
+            /// Puts a layer of tower around every call. The first one is the outermost. Needs the feature `tower`.
+            #[must_use]
+            #vis fn layer(self, layer: impl #private::CallLayer) -> Self {
+                Self { core: self.core.layer(layer) }
+            }
+
             /// The stores that hold the answers.
             ///
             /// # Errors

@@ -35,6 +35,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
         #[allow(dead_code)]
         #vis struct #server<S> {
             service: #private::std::sync::Arc<S>,
+            layers: #private::Layers,
         }
 
         #[allow(dead_code, deprecated)]
@@ -45,7 +46,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
             where
                 S: #bound,
             {
-                Self { service: #private::std::sync::Arc::new(service) }
+                Self::from_arc(#private::std::sync::Arc::new(service))
             }
 
             /// Serves one that is shared with the rest of the program.
@@ -54,14 +55,24 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
             where
                 S: #bound,
             {
-                Self { service }
+                Self { service, layers: ::core::default::Default::default() }
+            }
+
+            /// Puts a layer of tower around every method. The first one is the outermost. Needs the feature `tower`.
+            #[must_use]
+            #vis fn layer(mut self, layer: impl #private::CallLayer) -> Self {
+                self.layers.push(layer);
+                self
             }
         }
 
         #[allow(deprecated)]
         impl<S> ::core::clone::Clone for #server<S> {
             fn clone(&self) -> Self {
-                Self { service: ::core::clone::Clone::clone(&self.service) }
+                Self {
+                    service: ::core::clone::Clone::clone(&self.service),
+                    layers: ::core::clone::Clone::clone(&self.layers),
+                }
             }
         }
 
@@ -79,7 +90,7 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
             }
 
             fn mount(self, mount: &mut #private::Mount) {
-                let _ = &mount;
+                mount.layers(self.layers);
                 #(#mounts)*
             }
         }

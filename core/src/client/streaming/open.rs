@@ -74,8 +74,18 @@ impl Opening {
         };
         let body = self.body.map_err(CallError::Encode)?;
         let headers = door.headers(self.core.headers.as_deref(), after);
-        let (mailbox, welcome) = match tokio::time::timeout(after, door.knock(headers, body)).await
-        {
+        let knocked = async {
+            #[cfg(feature = "tower")]
+            let (headers, body) = match self.core.layers.is_empty() {
+                true => (headers, body),
+                false => {
+                    let leave = self.core.leave_of_layers(self.spec, headers, body, after);
+                    leave.await?
+                }
+            };
+            door.knock(headers, body).await
+        };
+        let (mailbox, welcome) = match tokio::time::timeout(after, knocked).await {
             Ok(opened) => opened?,
             Err(_) => return Err(CallError::Timeout { subject, after }),
         };
