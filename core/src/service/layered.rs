@@ -111,9 +111,13 @@ async fn serve(endpoint: Arc<dyn Endpoint>, request: Request) -> Response {
         .take();
     match outcome {
         Some(outcome) => response(outcome),
-        // It has answered by itself.
-        None => Response::from(verdict.map_or_else(|| Error::internal(""), |error| *error)),
+        // A method whose requests end in no outcome has none that layers could see.
+        None => Response::from(verdict.map_or_else(lost, |error| *error)),
     }
+}
+
+fn lost() -> Error {
+    Error::internal("the endpoint gave no outcome")
 }
 
 struct Layered {

@@ -21,6 +21,10 @@ pub(crate) trait Gate {
     #[kv_store(bucket = "words", key = "word.<id>")]
     async fn keep(&self, id: u32, text: String) -> Result<Word, Error>;
 
+    /// Looked up first.
+    #[kv_cache(bucket = "cached", key = "word.<id>", ttl = "1h")]
+    async fn look(&self, id: u32) -> Result<Word, Error>;
+
     /// Of every instance.
     #[endpoint(queue_group = false)]
     async fn all(&self, #[context] ctx: &Context) -> String;
@@ -79,6 +83,13 @@ impl Gate for Hand {
 
     async fn keep(&self, _id: u32, text: String) -> Result<Word, Error> {
         Ok(Word { text })
+    }
+
+    async fn look(&self, _id: u32) -> Result<Word, Error> {
+        self.0.begun.fetch_add(1, SeqCst);
+        Ok(Word {
+            text: "looked".into(),
+        })
     }
 
     async fn all(&self, ctx: &Context) -> String {

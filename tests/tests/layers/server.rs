@@ -210,6 +210,25 @@ async fn what_is_stored_is_what_the_layers_let_through() {
     assert_eq!(kept, [text("plain"), text("changed"), None, None]);
 }
 
+#[tokio::test]
+async fn a_cached_answer_passes_the_layers_like_any_other() {
+    let nats = Nats::start().await;
+    let doorman = MapRequestLayer::new(|request: Request| request);
+    let sign = MapResponseLayer::new(|mut response: Response| {
+        response.headers.insert("X-Layer", "too");
+        response
+    });
+    let (_running, keeper, client) = gate(&nats, |server| server.layer(doorman).layer(sign)).await;
+    until("it comes from the cache", async || {
+        let reply = client.look(1).reply().await.unwrap();
+        assert_eq!(reply.value.text, "looked");
+        assert!(reply.headers.get("X-Layer").is_some());
+        reply.headers.get("Nats-Service-Cache").is_some()
+    })
+    .await;
+    assert!(keeper.begun.load(SeqCst) >= 1);
+}
+
 /// Looks into bodies, both ways.
 #[derive(Clone)]
 struct Censor(Next);

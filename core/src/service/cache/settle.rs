@@ -5,6 +5,8 @@ use super::entry::{self, Shared};
 use super::stats::count;
 use super::{Answered, Lead, Revive, Source, Turn, is_conflict};
 use crate::service::admit::Admitted;
+#[cfg(feature = "tower")]
+use crate::service::finish::{Answer, Content};
 use crate::service::finish::{Context, Failed, Outcome, Panic, Verdict, write_deadline};
 use crate::store::persist::{Conditional, Permit, Write};
 use crate::wire::codec::Codec;
@@ -71,29 +73,26 @@ impl Context {
 
     /// Replies with what was found.
     pub(crate) async fn give(&self, reply: Option<Subject>, answered: Answered) -> Verdict {
-        let (body, codec, from, revision) = match answered {
-            Answered::Failed(error) => return self.fail(reply, HeaderMap::new(), error).await,
+        #[cfg(feature = "tower")]
+        if self.layered {
+            // The layers are to see it, like any other answer.
+            return self.finish(reply, Instant::now(), outcome(answered)).await;
+        }
+        match answered {
+            Answered::Failed(error) => self.fail(reply, HeaderMap::new(), error).await,
             Answered::Found {
                 body,
                 codec,
                 from,
                 revision,
-            } => (body, codec, from, revision),
-        };
-        if let Some(reply) = reply {
-            let mut headers = HeaderMap::new();
-            let word = match from {
-                Source::Hit => "hit",
-                Source::Stale => "stale",
-                Source::Shared => "shared",
-            };
-            headers.insert(header::CACHE, word);
-            if let Some(revision) = revision {
-                headers.insert(header::REVISION, HeaderValue::from(revision));
+            } => {
+                if let Some(reply) = reply {
+                    let headers = headers(from, revision);
+                    self.reply(reply, Some(headers), codec, body).await;
+                }
+                None
             }
-            self.reply(reply, Some(headers), codec, body).await;
         }
-        None
     }
 
     /// Ends a flight: tells those that wait, replies, stores.
@@ -206,6 +205,41 @@ impl Lead {
                 tracing::debug!(subject = cache.method.subject, key = &*self.key, %error, "an answer was not cached");
                 None
             }
+        }
+    }
+}
+
+/// What is said of an answer that was found.
+fn headers(from: Source, revision: Option<u64>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let word = match from {
+        Source::Hit => "hit",
+        Source::Stale => "stale",
+        Source::Shared => "shared",
+    };
+    headers.insert(header::CACHE, word);
+    if let Some(revision) = revision {
+        headers.insert(header::REVISION, HeaderValue::from(revision));
+    }
+    headers
+}
+
+#[cfg(feature = "tower")]
+fn outcome(answered: Answered) -> Outcome {
+    match answered {
+        Answered::Failed(error) => Ok(Err(Failed {
+            error,
+            headers: None,
+        })),
+        Answered::Found {
+            body,
+            codec,
+            from,
+            revision,
+        } => {
+            let content = Content::Bytes(body);
+            let headers = Some(Box::new(headers(from, revision)));
+            Ok(Ok(Answer::new(content, codec, headers, None, Vec::new())))
         }
     }
 }
