@@ -1,5 +1,6 @@
 //! A service for layers to stand around.
 
+use futures_util::{Stream, stream};
 use nats_service::layer::{BoxError, Request, Response};
 use nats_service::{Context, Error, Running, Server, message, nats_service};
 use nats_service_tests::{Nats, connect};
@@ -24,6 +25,12 @@ pub(crate) trait Gate {
     /// Looked up first.
     #[kv_cache(bucket = "cached", key = "word.<id>", ttl = "1h")]
     async fn look(&self, id: u32) -> Result<Word, Error>;
+
+    /// Letters of what it was told by layers.
+    async fn spell(
+        &self,
+        #[context] ctx: &Context,
+    ) -> Result<impl Stream<Item = char> + Send, Error>;
 
     /// Of every instance.
     #[endpoint(queue_group = false)]
@@ -90,6 +97,14 @@ impl Gate for Hand {
         Ok(Word {
             text: "looked".into(),
         })
+    }
+
+    async fn spell(&self, ctx: &Context) -> Result<impl Stream<Item = char> + Send, Error> {
+        self.0.begun.fetch_add(1, SeqCst);
+        let user = ctx
+            .get::<User>()
+            .map_or(String::new(), |user| user.0.clone());
+        Ok(stream::iter(user.chars().collect::<Vec<_>>()))
     }
 
     async fn all(&self, ctx: &Context) -> String {

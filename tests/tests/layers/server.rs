@@ -1,6 +1,7 @@
 //! On the service's side: around decoding and the handler, inside the reply and the stores.
 
 use crate::gate::{GateClient, GateServer, User, Word, change, gate, hand, mark};
+use futures_util::TryStreamExt as _;
 use nats_service::layer::{Next, Request, Response};
 use nats_service::{CallError, Code, Error};
 use nats_service_tests::desk::stats;
@@ -227,6 +228,52 @@ async fn a_cached_answer_passes_the_layers_like_any_other() {
     })
     .await;
     assert!(keeper.begun.load(SeqCst) >= 1);
+}
+
+#[tokio::test]
+async fn a_stream_is_opened_through_the_layers_of_both_sides_or_not_at_all() {
+    let nats = Nats::start().await;
+    let doorman = layer_fn(|next: Next| Doorman(next));
+    let (_running, keeper, client) = gate(&nats, |server| server.layer(doorman)).await;
+    let error = soon("an error", client.spell())
+        .await
+        .err()
+        .expect("no token was sent");
+    assert_eq!(
+        (error.code(), keeper.begun.load(SeqCst)),
+        (Code::Unauthenticated, 0)
+    );
+    let client = client.layer(MapRequestLayer::new(|mut request: Request| {
+        request.headers.insert("X-Token", "ada");
+        request
+    }));
+    let letters = soon("a stream", client.spell()).await.unwrap();
+    let letters: Vec<char> = soon("all", letters.try_collect()).await.unwrap();
+    assert_eq!(letters, ['a', 'd', 'a']);
+}
+
+#[derive(Clone)]
+struct Doorman(Next);
+
+impl Service<Request> for Doorman {
+    type Response = Response;
+    type Error = nats_service::layer::BoxError;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Self::Error>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match request.header("X-Token").map(str::to_owned) {
+            Some(name) => request.insert(User(name)),
+            None => return Box::pin(async { Err(Error::unauthenticated("no token").into()) }),
+        }
+        Box::pin(self.0.call(request))
+    }
 }
 
 /// Looks into bodies, both ways.
