@@ -52,6 +52,8 @@ pub(crate) struct Membership {
     pub(crate) port: u16,
     pub(crate) routes: String,
     pub(crate) advertise: bool,
+    /// Where the other servers are told to find this one; `None` for where it is.
+    pub(crate) route_advertise: Option<u16>,
 }
 
 impl TestServerBuilder {
@@ -241,6 +243,9 @@ impl TestServerBuilder {
                 format!("nats://127.0.0.1:{}", member.port).into(),
             );
             flag("--routes", member.routes.clone().into());
+            if let Some(port) = member.route_advertise {
+                flag("--cluster_advertise", format!("127.0.0.1:{port}").into());
+            }
             if !member.advertise {
                 args.push("--no_advertise".into());
             }

@@ -1,5 +1,6 @@
 //! Several servers as one JetStream cluster.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,6 +9,7 @@ use crate::Error;
 use crate::builder::{Membership, TestServerBuilder, unique_name};
 use crate::find::{Environment, Found};
 use crate::port::Port;
+use crate::proxy::Proxy;
 use crate::server::TestServer;
 use crate::wait::wait_until;
 
@@ -39,7 +41,19 @@ pub struct TestCluster {
     servers: Vec<TestServer>,
     url: String,
     deadline: Duration,
+    links: Option<Links>,
     _routes: Vec<Port>,
+}
+
+/// A proxy on the way of every server to every other.
+#[derive(Debug)]
+struct Links {
+    /// From the first to the second.
+    proxies: Vec<(usize, usize, Proxy)>,
+    /// Nobody answers there: what the servers tell each other of, since they would find ways past the proxies.
+    nowhere: Port,
+    /// By server: whether it is cut off, so that its word does not count.
+    cut: Vec<AtomicBool>,
 }
 
 /// The options of a [`TestCluster`].
@@ -48,6 +62,7 @@ pub struct TestClusterBuilder {
     server: TestServerBuilder,
     size: usize,
     advertise: bool,
+    partitions: bool,
 }
 
 impl TestClusterBuilder {
@@ -63,6 +78,14 @@ impl TestClusterBuilder {
     #[must_use]
     pub fn advertise(mut self, on: bool) -> Self {
         self.advertise = on;
+        self
+    }
+
+    /// Whether servers can be [cut off](TestCluster::cut_off) from each other; they cannot, by default. Their routes then go
+    /// through proxies.
+    #[must_use]
+    pub fn partitions(mut self, on: bool) -> Self {
+        self.partitions = on;
         self
     }
 
@@ -124,6 +147,10 @@ impl TestClusterBuilder {
         let routes = (0..self.size)
             .map(|_| Port::any())
             .collect::<Result<Vec<_>, _>>()?;
+        let links = match self.partitions {
+            true => Some(Links::start(&routes).await?),
+            false => None,
+        };
         // Of its own, so that a server which is given a wrong address by chance is turned away.
         let name = unique_name();
         let all: Vec<String> = routes
@@ -137,8 +164,12 @@ impl TestClusterBuilder {
                 let membership = Membership {
                     cluster: name.clone(),
                     port: port.number(),
-                    routes: all.join(","),
+                    routes: match &links {
+                        Some(links) => links.from(index).join(","),
+                        None => all.join(","),
+                    },
                     advertise: self.advertise,
+                    route_advertise: links.as_ref().map(|links| links.nowhere.number()),
                 };
                 self.server
                     .clone()
@@ -155,6 +186,7 @@ impl TestClusterBuilder {
             servers,
             url,
             deadline: self.server.limit(),
+            links,
             _routes: routes,
         };
         for server in &cluster.servers {
@@ -162,6 +194,34 @@ impl TestClusterBuilder {
         }
         cluster.wait_ready().await?;
         Ok(cluster)
+    }
+}
+
+impl Links {
+    async fn start(routes: &[Port]) -> Result<Self, Error> {
+        let mut proxies = Vec::new();
+        for from in 0..routes.len() {
+            for (to, port) in routes.iter().enumerate().filter(|(to, _)| *to != from) {
+                let proxy = Proxy::start(&format!("127.0.0.1:{}", port.number())).await?;
+                proxies.push((from, to, proxy));
+            }
+        }
+        Ok(Self {
+            proxies,
+            nowhere: Port::any()?,
+            cut: routes.iter().map(|_| AtomicBool::new(false)).collect(),
+        })
+    }
+
+    fn is_cut(&self, index: usize) -> bool {
+        let cut = self.cut.get(index);
+        cut.is_some_and(|cut| cut.load(Ordering::SeqCst))
+    }
+
+    /// The addresses at which one server finds the others.
+    fn from(&self, index: usize) -> Vec<String> {
+        let of_this = self.proxies.iter().filter(|(from, ..)| *from == index);
+        of_this.map(|(.., proxy)| proxy.url().to_owned()).collect()
     }
 }
 
@@ -181,6 +241,7 @@ impl TestCluster {
             server: TestServerBuilder::new(),
             size: 3,
             advertise: true,
+            partitions: false,
         }
     }
 
@@ -212,7 +273,62 @@ impl TestCluster {
         &self.servers[index]
     }
 
-    /// Waits until the servers that run (and are not paused) have a leader among them and are all its current peers.
+    /// Cuts a server off from the others; clients reach it still. One that led goes on answering what it knows, while the
+    /// others elect another.
+    ///
+    /// # Errors
+    /// [`Error::NoPartitions`] when the cluster was not made for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), nats_service_testkit::Error> {
+    /// use nats_service_testkit::TestCluster;
+    ///
+    /// let cluster = TestCluster::builder().partitions(true).start().await?;
+    /// let old = cluster.meta_leader().await?;
+    /// cluster.cut_off(old).await?;
+    /// cluster.rejoin(old).await?;
+    /// cluster.wait_ready().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn cut_off(&self, index: usize) -> Result<(), Error> {
+        for proxy in self.links_of(index, true)? {
+            proxy.cut().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a server that was [cut off](Self::cut_off) find the others again.
+    ///
+    /// # Errors
+    /// [`Error::NoPartitions`] when the cluster was not made for it.
+    pub async fn rejoin(&self, index: usize) -> Result<(), Error> {
+        for proxy in self.links_of(index, false)? {
+            proxy.pass().await?;
+        }
+        Ok(())
+    }
+
+    fn links_of(&self, index: usize, cut: bool) -> Result<impl Iterator<Item = &Proxy>, Error> {
+        let links = self.links.as_ref().ok_or(Error::NoPartitions)?;
+        if let Some(flag) = links.cut.get(index) {
+            flag.store(cut, Ordering::SeqCst);
+        }
+        // Two that are cut off do not find each other when one of them comes back.
+        let stays_cut = move |server: usize| server != index && links.is_cut(server);
+        let of_this = links.proxies.iter().filter(move |(from, to, _)| {
+            (*from == index || *to == index) && !stays_cut(*from) && !stays_cut(*to)
+        });
+        Ok(of_this.map(|(.., proxy)| proxy))
+    }
+
+    /// Whether it runs, and the others can hear it.
+    fn counts(&self, index: usize) -> bool {
+        let cut = self.links.as_ref().is_some_and(|links| links.is_cut(index));
+        self.servers[index].is_up() && !cut
+    }
+
+    /// Waits until the servers that run (and are neither paused nor cut off) have a leader among them and are all its current peers.
     ///
     /// # Errors
     /// [`Error::Timeout`], also when too few run to elect one.
@@ -229,7 +345,7 @@ impl TestCluster {
             };
             for (index, server) in self.servers.iter().enumerate() {
                 // A server's own word covers its streams too.
-                if server.is_up()
+                if self.counts(index)
                     && ((index != leader && !current(server))
                         || server.monitor("/healthz").await.is_none())
                 {
@@ -275,8 +391,8 @@ impl TestCluster {
     /// What each server says; none for one that is down or silent.
     async fn views(&self, path: &str) -> Vec<Option<Value>> {
         let mut views = Vec::with_capacity(self.servers.len());
-        for server in &self.servers {
-            views.push(if server.is_up() {
+        for (index, server) in self.servers.iter().enumerate() {
+            views.push(if self.counts(index) {
                 server.monitor(path).await
             } else {
                 None

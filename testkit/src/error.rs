@@ -67,6 +67,11 @@ pub enum Error {
         /// The size that was asked for.
         size: usize,
     },
+    /// A server of this cluster cannot be cut off from the others.
+    #[error(
+        "this cluster has no proxies between its servers: start it with `TestCluster::builder().partitions(true)`"
+    )]
+    NoPartitions,
     /// The address of a proxy's upstream is not `host:port`.
     #[error(
         "{upstream:?} is no upstream: expected \"nats://127.0.0.1:4222\" or \"127.0.0.1:4222\""

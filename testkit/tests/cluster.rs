@@ -104,6 +104,48 @@ async fn it_tells_clients_of_its_servers_unless_told_not_to() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_leader_that_is_cut_off_is_replaced_and_takes_no_writes_until_it_rejoins() -> Outcome {
+    let cluster = TestCluster::builder()
+        .partitions(true)
+        .advertise(false)
+        .start()
+        .await?;
+    let store = bucket(&client(cluster.urls()).await, "b", 3).await;
+    store.put("k", "before".into()).await?;
+    let old = cluster.stream_leader("KV_b").await?;
+    let alone = async_nats::jetstream::new(client(cluster.server(old).url()).await);
+    let alone = alone.get_key_value("b").await?;
+    cluster.cut_off(old).await?;
+
+    let new = cluster.stream_leader("KV_b").await?;
+    assert_ne!(old, new);
+    let others = async_nats::jetstream::new(client(cluster.server(new).url()).await);
+    let others = others.get_key_value("b").await?;
+    until("a write through the new leader", async || {
+        others.put("k", "after".into()).await.is_ok()
+    })
+    .await;
+    assert!(alone.put("k", "lost".into()).await.is_err());
+
+    cluster.rejoin(old).await?;
+    cluster.wait_ready().await?;
+    until("the old leader to follow", async || {
+        let value = alone.get("k").await;
+        value.is_ok_and(|value| value.as_deref() == Some(b"after".as_slice()))
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cluster_without_proxies_says_how_to_get_them() -> Outcome {
+    let cluster = TestCluster::builder().size(2).start().await?;
+    let refused = cluster.cut_off(0).await;
+    assert!(matches!(refused, Err(Error::NoPartitions)));
+    Ok(())
+}
+
+#[tokio::test]
 async fn one_server_is_no_cluster() {
     let refused = TestCluster::builder().size(1).start().await;
     assert!(matches!(refused, Err(Error::ClusterSize { size: 1 })));
