@@ -75,6 +75,8 @@
 //! | `view` | `KvStore::view()`: local copies of buckets, read without a lock | on |
 //! | `tower` | layers of tower around calls: [`Server::layer`] and `layer` of a generated server or client | off |
 //! | `msgpack` | `codec = "msgpack"`: bodies and entries in MessagePack, with field names | off |
+//! | `metrics` | counters, gauges and histograms through the facade `metrics`: `METRICS` lists them | off |
+//! | `otel` | W3C trace context in requests, calls and stored entries, through OpenTelemetry | off |
 //! | `schema` | `ProfilesContract::asyncapi()` and `contract`: the contract as an AsyncAPI document, and its test | off |
 
 #[doc(hidden)]
@@ -90,6 +92,7 @@ mod layer;
 mod service;
 mod store;
 mod streaming;
+mod telemetry;
 mod wire;
 
 pub use async_nats;
@@ -119,6 +122,8 @@ pub use store::{
 #[cfg(feature = "view")]
 pub use store::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use streaming::StreamBreak;
+#[cfg(feature = "metrics")]
+pub use telemetry::{METRICS, Metric, MetricKind};
 pub use wire::codec::{Codec, CodecError};
 pub use wire::context::{Caller, Context};
 pub use wire::error::{Code, Error, ServiceError};

@@ -128,6 +128,7 @@ mod pages {
         keys
         objects
         middleware
+        observability
         persistence
         reads
         redis

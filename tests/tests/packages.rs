@@ -38,7 +38,7 @@ fn version(text: &str) -> Vec<u32> {
 #[test]
 fn no_dependency_asks_for_a_newer_rust_than_we_do() {
     let metadata: Value =
-        serde_json::from_str(&cargo(&["metadata", "--offline", "--format-version", "1"]))
+        serde_json::from_str(&cargo(&["metadata", "--locked", "--format-version", "1"]))
             .expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     let rust = |name: &str| {

@@ -8,6 +8,7 @@ use crate::connection::{ConnectionEvents, Denial};
 #[cfg(feature = "tower")]
 use crate::layer::Wants;
 use crate::store::{self, ObjectReader, StoreError};
+use crate::telemetry;
 use crate::wire::codec::Codec;
 use crate::wire::error::Error;
 use crate::wire::error_reply;
@@ -18,6 +19,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::Instrument as _;
 
 /// Whatever keeps a call from its answer. `Service` is an error reply that nobody has looked at yet.
 pub(super) type Failure = CallError<Error>;
@@ -52,7 +54,25 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) async fn run(mut self) -> Result<Received, Failure> {
+    pub(super) async fn run(self) -> Result<Received, Failure> {
+        match telemetry::watches_calls() {
+            false => self.run_unwatched().await,
+            // Boxed, so that a call that nobody watches has no room for this in it.
+            true => Box::pin(self.run_watched()).await,
+        }
+    }
+
+    async fn run_watched(self) -> Result<Received, Failure> {
+        let (spec, begun) = (self.spec, Instant::now());
+        let span = telemetry::call(spec, spec.subject);
+        let received = self.run_unwatched().instrument(span.clone()).await;
+        let code = received.as_ref().err().map(CallError::code);
+        telemetry::ended(&span, code);
+        telemetry::call_ended(spec, code, begun.elapsed());
+        received
+    }
+
+    async fn run_unwatched(mut self) -> Result<Received, Failure> {
         self.begin()?;
         match self.retry {
             None => self.attempt(self.timeout).await,
@@ -207,6 +227,7 @@ pub(super) fn call_headers(
             HeaderValue::from(millis),
         );
     }
+    telemetry::inject(&mut headers);
     headers
 }
 

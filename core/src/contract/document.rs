@@ -231,13 +231,23 @@ pub(super) fn word(variant: impl fmt::Debug) -> String {
 }
 
 fn store(store: &StoreSpec) -> Value {
-    json!({
+    let mut described = json!({
         "engine": word(store.kind),
         "action": word(store.action),
         "bucket": store.bucket.name,
         "key": store.key.source,
         "write": word(store.write),
-    })
+    });
+    if store.conditional {
+        described["conditional"] = true.into();
+    }
+    if let Some(cache) = &store.cache {
+        described["cache"] = json!({ "fresh-ms": milliseconds(cache.fresh) });
+        if let Some(stale) = cache.stale {
+            described["cache"]["stale-ms"] = milliseconds(stale).into();
+        }
+    }
+    described
 }
 
 /// What the attributes name of a bucket; what they do not name is left to the server, and out of here.

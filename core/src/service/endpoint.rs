@@ -9,7 +9,8 @@
 use super::finish::{Panic, Verdict};
 use super::intake::Intake;
 use super::invoke::{Endpoint, Serving};
-use crate::wire::error::Error;
+use crate::telemetry;
+use crate::wire::error::{Code, Error};
 use crate::wire::spec::MethodSpec;
 use crate::wire::spec::StreamMode;
 use async_nats::{Message, Subject};
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
+use tracing::Span;
 
 /// A handler that kept the loop for longer is spawned the next time. A spawn costs about a microsecond, so this bounds
 /// what the in-place poll can lose to a few per cent of what the handler itself costs.
@@ -88,12 +90,16 @@ struct Running {
 }
 
 /// Counts a spawned request down, however its task ends.
-struct Counted(Arc<Running>);
+struct Counted {
+    running: Arc<Running>,
+    endpoint: Arc<dyn Endpoint>,
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
-        self.0.waker.wake();
+        self.endpoint.context().metrics.waits_no_more();
+        self.running.count.fetch_sub(1, Ordering::AcqRel);
+        self.running.waker.wake();
     }
 }
 
@@ -282,13 +288,17 @@ impl EndpointLoop {
             });
         }
         let reply = message.reply.clone();
+        let span = self.endpoint.context().span(&message);
         Arc::clone(&self.endpoint).begin(message, received, deadline, &mut self.slot);
         if self.detour > 0 {
             self.detour -= 1;
-            self.spawn(reply, received, deadline);
+            self.spawn(reply, received, deadline, span);
             return None;
         }
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.slot.poll(cx)));
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let _inside = span.enter();
+            self.slot.poll(cx)
+        }));
         let end = Instant::now();
         if end - now > IN_PLACE {
             self.detour = self.next_detour;
@@ -297,9 +307,13 @@ impl EndpointLoop {
             self.next_detour = FIRST_DETOUR;
         }
         match polled {
-            Ok(Poll::Ready(verdict)) => self.endpoint.context().count(&verdict, end - received),
-            Ok(Poll::Pending) => self.spawn(reply, received, deadline),
+            Ok(Poll::Ready(verdict)) => {
+                let context = self.endpoint.context();
+                context.count(&verdict, end - received, &span);
+            }
+            Ok(Poll::Pending) => self.spawn(reply, received, deadline, span),
             Err(panic) => {
+                telemetry::ended(&span, Some(Code::Internal));
                 self.slot = idle();
                 return Some(Unserved {
                     reply,
@@ -312,15 +326,18 @@ impl EndpointLoop {
     }
 
     /// Lets the request in the slot go on in a task of its own.
-    fn spawn(&mut self, reply: Option<Subject>, received: Instant, deadline: Instant) {
+    fn spawn(&mut self, reply: Option<Subject>, received: Instant, deadline: Instant, span: Span) {
         let serving = std::mem::replace(&mut self.slot, idle());
         self.running.count.fetch_add(1, Ordering::AcqRel);
-        let counted = Counted(Arc::clone(&self.running));
-        let endpoint = Arc::clone(&self.endpoint);
+        self.endpoint.context().metrics.waits();
+        let counted = Counted {
+            running: Arc::clone(&self.running),
+            endpoint: Arc::clone(&self.endpoint),
+        };
         let stop = self.stop.running.clone();
         tokio::spawn(async move {
-            let _counted = counted;
-            serve_in_task(&*endpoint, serving, reply, received, deadline, stop).await;
+            let endpoint = &*counted.endpoint;
+            serve_in_task(endpoint, serving, reply, received, deadline, stop, span).await;
         });
     }
 
@@ -345,7 +362,7 @@ impl EndpointLoop {
             )),
         };
         let verdict = context.refuse(reply, error).await;
-        context.count(&verdict, received.elapsed());
+        context.count(&verdict, received.elapsed(), &Span::none());
     }
 }
 
@@ -356,6 +373,7 @@ async fn serve_in_task(
     received: Instant,
     deadline: Instant,
     stop: CancellationToken,
+    span: Span,
 ) {
     let context = endpoint.context();
     // A stream's own rules end it: its time-out is for its beginning.
@@ -367,7 +385,7 @@ async fn serve_in_task(
     let mut limit = pin!(limit);
     let mut stopped = pin!(stop.cancelled());
     let ended = poll_fn(|cx| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| serving.poll(cx))) {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| span.in_scope(|| serving.poll(cx)))) {
             Ok(Poll::Ready(verdict)) => return Poll::Ready(Ok(Ok(verdict))),
             Ok(Poll::Pending) => {}
             Err(panic) => return Poll::Ready(Ok(Err(Panic::from(panic)))),
@@ -387,13 +405,16 @@ async fn serve_in_task(
     })
     .await;
     match ended {
-        Ok(Ok(verdict)) => context.count(&verdict, received.elapsed()),
-        Ok(Err(panic)) => context.panicked(reply, panic, received.elapsed()).await,
+        Ok(Ok(verdict)) => context.count(&verdict, received.elapsed(), &span),
+        Ok(Err(panic)) => {
+            telemetry::ended(&span, Some(Code::Internal));
+            context.panicked(reply, panic, received.elapsed()).await;
+        }
         Err(error) => {
             // Dropped first: whoever reads the reply may rely on the handler having ended.
             drop(serving);
             let verdict: Verdict = context.refuse(reply, error).await;
-            context.count(&verdict, received.elapsed());
+            context.count(&verdict, received.elapsed(), &span);
         }
     }
 }

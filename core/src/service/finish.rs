@@ -11,6 +11,7 @@ use super::streaming::Streams;
 use crate::store::StoreError;
 use crate::store::object::{digest, upload_stream};
 use crate::store::persist::{Permit, Write, WriteAction, Writer};
+use crate::telemetry::{self, EndpointMetrics, Trace};
 use crate::wire::codec::Codec;
 use crate::wire::context::Origin;
 use crate::wire::error::Error;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::Span;
 
 /// How a request ended: `None` when it went well.
 pub(crate) type Verdict = Option<Box<Error>>;
@@ -45,6 +47,7 @@ pub(crate) struct Context {
     pub(crate) stats: Arc<Stats>,
     /// Those of the whole server; `None` where there is no server between.
     pub(crate) streams: Option<Arc<Streams>>,
+    pub(crate) metrics: EndpointMetrics,
     /// In the order of `spec.stores`; empty when there is no JetStream.
     pub(crate) stores: Vec<BoundStore>,
     /// `None` when nothing is stored.
@@ -277,6 +280,7 @@ impl Context {
                         StoreAction::Evict => WriteAction::Delete,
                     },
                     content_type: codec.content_type(),
+                    trace: Trace::default(),
                 };
                 Some(Planned {
                     spec,
@@ -476,7 +480,7 @@ impl Context {
             self.spec.subject
         ));
         let verdict = self.refuse(reply, error).await;
-        self.count(&verdict, took);
+        self.count(&verdict, took, &Span::none());
     }
 
     /// Refuses a request because too many are there.
@@ -486,13 +490,17 @@ impl Context {
             self.spec.subject
         ));
         if let Some(error) = self.refuse(reply, error).await {
-            self.stats.shed(received.elapsed(), &error);
+            let took = received.elapsed();
+            self.stats.shed(took, &error);
+            self.metrics.shed();
+            self.metrics.ended(Some(error.code()), took);
         }
     }
 
     /// Drops a request whose reply subject is not to be answered.
     pub(crate) fn forged(&self, reply: &str, why: Forged) {
         let count = self.stats.forged();
+        self.metrics.forged();
         // An attacker must not be able to fill the log: the 1st, 2nd, 4th, 8th .. is written.
         if count.is_power_of_two() {
             let reply = header::sanitize(reply, 128);
@@ -500,11 +508,23 @@ impl Context {
         }
     }
 
-    pub(crate) fn count(&self, verdict: &Verdict, took: Duration) {
+    /// The span of a request that is about to be served.
+    pub(crate) fn span(&self, message: &async_nats::Message) -> Span {
+        let (service, headers) = (self.origin.service, message.headers.as_ref());
+        telemetry::request(service, self.spec, &message.subject, headers)
+    }
+
+    pub(crate) fn count(&self, verdict: &Verdict, took: Duration, span: &Span) {
+        let code = verdict.as_ref().map(|error| error.code());
         match verdict {
             None => self.stats.succeeded(took),
             Some(error) => self.stats.failed(took, error),
         }
+        self.metrics.ended(code, took);
+        if self.cache.is_some() {
+            self.metrics.cached(|| self.stats.cache.outcomes());
+        }
+        telemetry::ended(span, code);
     }
 }
 

@@ -11,6 +11,7 @@ use super::invoke::{Endpoint, Mount, Mounted, Serving};
 use super::outlet::Outlet;
 use super::reply::ReplyRule;
 use crate::__private::Service;
+use crate::telemetry::EndpointMetrics;
 use crate::wire::context::Origin;
 use crate::wire::error::{Code, Error};
 use crate::wire::loopback::{Endpoints, LocalOutlet, Loopback};
@@ -53,6 +54,7 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
             #[cfg(feature = "tower")]
             layered: !layers.is_empty(),
             reply_rule: Arc::clone(&reply_rule),
+            metrics: EndpointMetrics::new(service, mounted.spec),
             stats: Arc::default(),
             streams: None,
             stores: Vec::new(),

@@ -20,6 +20,7 @@ use crate::connection::ConnectionEvents;
 use crate::layer::{CallLayer, Layers};
 use crate::store::persist::WriterLimits;
 use crate::store::{FailedWrite, FailureHook};
+use crate::telemetry::{self, EndpointMetrics};
 use crate::wire::context::Origin;
 use crate::wire::frame::Amount;
 use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
@@ -260,6 +261,7 @@ impl Server {
             events,
             ..
         } = self;
+        telemetry::describe();
         let reply_rule = Arc::new(reply_rule);
         let streams = Streams::new(client.clone(), &reply_rule, stream_limits);
         let stop = Stop::default();
@@ -316,6 +318,7 @@ impl Server {
                     reply_rule: Arc::clone(&reply_rule),
                     stats,
                     streams: Some(Arc::clone(&streams)),
+                    metrics: EndpointMetrics::new(spec, method),
                     stores: stores
                         .as_ref()
                         .map(|stores| stores.of(method))

@@ -19,6 +19,7 @@ pub(crate) use stats::{CacheReading, CacheStats};
 use super::stats::Stats;
 use crate::store::persist::{Conditional, Permit, Write, WriteAction, WriteError, Writer};
 use crate::store::stream::Stream;
+use crate::telemetry::Trace;
 use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::Error;
 use crate::wire::spec::{CacheSpec, MethodSpec, SingleFlight, StoreSpec, WriteMode};
@@ -343,6 +344,7 @@ impl Cache {
             key: key.to_owned(),
             action: WriteAction::PutIf(Box::new(conditional)),
             content_type: codec.content_type(),
+            trace: Trace::default(),
         }
     }
 

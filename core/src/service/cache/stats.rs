@@ -42,6 +42,21 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl CacheStats {
+    /// Each by its name, for metrics.
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); 8] {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        [
+            ("hit", of(&self.hits)),
+            ("miss", of(&self.misses)),
+            ("waited", of(&self.waited)),
+            ("stale", of(&self.stale)),
+            ("undecodable", of(&self.undecodable)),
+            ("bypassed", of(&self.bypassed)),
+            ("outdated", of(&self.outdated)),
+            ("unwritten", of(&self.unwritten)),
+        ]
+    }
+
     pub(crate) fn read(&self) -> CacheReading {
         let of = |counter: &AtomicU64| counter.load(Relaxed);
         CacheReading {

@@ -9,6 +9,7 @@ use crate::store::persist::{
     DrainReport, FailedWrite, FailureHook, Permit, Write, WriteAction, WriteError, Writer,
     WriterLimits, WriterStats, Writers,
 };
+use crate::telemetry::Trace;
 use crate::wire::spec::StoreKind;
 use bytes::Bytes;
 use serde::Serialize;
@@ -218,6 +219,7 @@ impl<T> KvWriter<T> {
             key,
             action,
             content_type: self.store.codec.content_type(),
+            trace: Trace::default(),
         })
     }
 

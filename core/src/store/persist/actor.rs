@@ -217,6 +217,7 @@ impl<T: Transport> Actor<T> {
                 };
                 self.awaited -= usize::from(job.awaited);
                 self.shared.written.fetch_add(1, Relaxed);
+                crate::telemetry::written(&job.span, Some(revision));
                 if let Some(waiter) = job.waiter {
                     // A caller that has gone away needs no answer.
                     let _ = waiter.send(Ok(revision));
@@ -278,6 +279,7 @@ impl<T: Transport> Actor<T> {
         shared.retried.store(self.queue.retried(), Relaxed);
         shared.superseded.store(self.queue.superseded(), Relaxed);
         shared.set_oldest(self.queue.oldest());
+        shared.metrics.publish(|| shared.stats());
     }
 
     fn finish(mut self) {

@@ -1,5 +1,6 @@
 //! How many writes may wait, and what a writer says about itself. Shared between the handles and the task.
 
+use crate::telemetry::WriterMetrics;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     freed: Notify,
     pending: AtomicUsize,
     start: Instant,
+    pub(super) metrics: WriterMetrics,
     pub(super) in_flight: AtomicUsize,
     pub(super) written: AtomicU64,
     pub(super) retried: AtomicU64,
@@ -83,6 +85,7 @@ impl Shared {
             freed: Notify::new(),
             pending: AtomicUsize::new(0),
             start: Instant::now(),
+            metrics: WriterMetrics::new(bucket),
             in_flight: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             retried: AtomicU64::new(0),

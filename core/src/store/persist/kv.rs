@@ -102,6 +102,7 @@ impl Kv {
                 }
             }
         }
+        write.trace.write(&mut headers);
         headers
     }
 

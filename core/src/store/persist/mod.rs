@@ -31,6 +31,7 @@ use failure::Fault;
 pub use failure::{FailedWrite, FailureHook, WriteError};
 
 use super::bucket::Provisioned;
+use crate::telemetry::{self, Trace};
 use crate::wire::spec::StoreKind;
 use actor::{Actor, Message, Transport};
 use admission::Shared;
@@ -43,6 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Span;
 
 /// What is to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub(crate) struct Write {
     pub(crate) action: WriteAction,
     /// What a value is encoded as.
     pub(crate) content_type: &'static str,
+    /// Where it comes from; the writer fills it in.
+    pub(crate) trace: Trace,
 }
 
 impl Write {
@@ -317,13 +321,16 @@ impl Writer {
         self.send(write, permit, Some((deadline, waiter)));
     }
 
-    fn send(&self, write: Write, mut permit: Permit, wait: Option<(Instant, Waiter)>) {
+    fn send(&self, mut write: Write, mut permit: Permit, wait: Option<(Instant, Waiter)>) {
         debug_assert!(permit.is_of(&self.shared), "a permit of another bucket");
         permit.fill(write.size());
         let (deadline, waiter) = wait.unzip();
         let awaited = deadline.is_some();
+        let span = telemetry::write(&self.shared.bucket, &write.key);
+        write.trace = Trace::of(&span);
         let job = Job {
             write,
+            span,
             waiter,
             awaited,
             _permit: permit,
@@ -369,6 +376,8 @@ type Waiter = oneshot::Sender<Result<u64, WriteError>>;
 #[derive(Debug)]
 struct Job {
     write: Write,
+    /// Closed when the job goes.
+    span: Span,
     /// Who waits for it, until told.
     waiter: Option<Waiter>,
     /// Somebody waited for it: its failure is theirs, and not the hook's.
@@ -392,6 +401,7 @@ fn end_unwritten(
 ) -> Option<FailedWrite> {
     use std::sync::atomic::Ordering::Relaxed;
     shared.given_up.fetch_add(1, Relaxed);
+    telemetry::written(&job.span, None);
     if job.awaited {
         if let Some(waiter) = job.waiter {
             // A caller that has gone away needs no answer.

@@ -60,6 +60,7 @@ fn put(key: impl Into<String>, value: impl Into<String>) -> Write {
         key: key.into(),
         action: WriteAction::Put(Bytes::from(value.into())),
         content_type: "application/json",
+        trace: Default::default(),
     }
 }
 

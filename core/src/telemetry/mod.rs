@@ -1,0 +1,135 @@
+//! What can be seen of a service from outside: spans, and behind features traces across processes and metrics.
+//!
+//! | span, target | of | fields |
+//! |---|---|---|
+//! | `request`, `nats_service::request` | one request, from its turn to its reply | `otel.name`, `otel.kind`, `rpc.system`, `rpc.service`, `rpc.method`, `messaging.destination.name`; at its end `code`, `otel.status_code` |
+//! | `call`, `nats_service::call` | one call of a client, repeats included | the same, without `rpc.service` |
+//! | `write`, `nats_service::write` | one write, from its submission to its end | `otel.name`, `otel.kind`, `bucket`, `key`; at its end `revision` or `code`, `otel.status_code` |
+//!
+//! Names and fields are part of the interface: dashboards and filters depend on them. All are of level INFO. Where no subscriber wants
+//! them, each costs a comparison. Left out: logs, which stand where things happen.
+
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
+mod trace;
+
+pub(crate) use metrics::{EndpointMetrics, WriterMetrics, call_ended, describe};
+#[cfg(feature = "metrics")]
+pub use metrics::{METRICS, Metric, MetricKind};
+pub(crate) use trace::{Trace, inject};
+
+use crate::wire::error::Code;
+use crate::wire::spec::{MethodSpec, ServiceSpec};
+use async_nats::HeaderMap;
+use tracing::Span;
+use tracing::field::Empty;
+
+/// The span of a request that is served; none when nobody wants it.
+#[inline]
+pub(crate) fn request(
+    service: &ServiceSpec,
+    method: &MethodSpec,
+    subject: &str,
+    headers: Option<&HeaderMap>,
+) -> Span {
+    // A comparison with a number in memory; the rest is not even jumped over.
+    if tracing::level_filters::LevelFilter::current() < tracing::Level::INFO {
+        return Span::none();
+    }
+    request_span(service, method, subject, headers)
+}
+
+#[cold]
+fn request_span(
+    service: &ServiceSpec,
+    method: &MethodSpec,
+    subject: &str,
+    headers: Option<&HeaderMap>,
+) -> Span {
+    let span = tracing::info_span!(
+        target: "nats_service::request",
+        "request",
+        otel.name = method.subject,
+        otel.kind = "server",
+        rpc.system = "nats",
+        rpc.service = service.name,
+        rpc.method = method.name,
+        messaging.destination.name = subject,
+        code = Empty,
+        otel.status_code = Empty,
+    );
+    trace::continue_from(&span, headers);
+    span
+}
+
+/// Whether a call is to have a span, or is counted.
+#[inline]
+pub(crate) fn watches_calls() -> bool {
+    cfg!(feature = "metrics")
+        || tracing::level_filters::LevelFilter::current() >= tracing::Level::INFO
+}
+
+/// The span of a call.
+pub(crate) fn call(method: &MethodSpec, subject: &str) -> Span {
+    tracing::info_span!(
+        target: "nats_service::call",
+        "call",
+        otel.name = method.subject,
+        otel.kind = "client",
+        rpc.system = "nats",
+        rpc.method = method.name,
+        messaging.destination.name = subject,
+        code = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// The span of a write, under whatever is current; none when nobody wants it.
+#[inline]
+pub(crate) fn write(bucket: &str, key: &str) -> Span {
+    if tracing::level_filters::LevelFilter::current() < tracing::Level::INFO {
+        return Span::none();
+    }
+    tracing::info_span!(
+        target: "nats_service::write",
+        "write",
+        otel.name = bucket,
+        otel.kind = "producer",
+        bucket,
+        key,
+        revision = Empty,
+        code = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// Says how a request or a call ended.
+pub(crate) fn ended(span: &Span, code: Option<Code>) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("code", code.map_or("Ok", Code::name));
+    if code.is_some() {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// Says how a write ended: its revision, or nothing when it is not stored.
+pub(crate) fn written(span: &Span, revision: Option<u64>) {
+    if span.is_disabled() {
+        return;
+    }
+    match revision {
+        Some(revision) => {
+            span.record("code", "Ok");
+            span.record("revision", revision);
+        }
+        None => {
+            span.record("code", "NotStored");
+            span.record("otel.status_code", "ERROR");
+        }
+    }
+}
