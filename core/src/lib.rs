@@ -109,12 +109,13 @@ pub use client::{StreamCall, Streaming, UploadCall};
 pub use connection::{ConnectionCounts, ConnectionEvent, ConnectionEvents, Denial};
 pub use service::{Running, Server, ShutdownError, ShutdownReport, StartError};
 pub use store::{
-    Any, BucketConflict, Change, Difference, DrainReport, Entries, Entry, FailedWrite, FailureHook,
-    GetMany, KeyError, KeyFilter, KeyNames, KeyRule, KeyToken, KvKey, KvSelection, KvStatus,
-    KvStore, KvWriter, KvWriterBuilder, ManyEntries, Newer, ObjectEvent, ObjectInfo, ObjectKey,
-    ObjectList, ObjectReader, ObjectSelection, ObjectStatus, ObjectStore, ObjectWatch, Operation,
-    Provision, ProvisionError, ReadLevel, Snapshot, Storage, StoreError, StoredObject, TtlRule,
-    Watch, WatchBuilder, WatchEvent, WithTtl, WriteError, WriterStats, check_key,
+    Any, BucketConflict, BucketSettings, Change, Difference, DrainReport, Entries, Entry,
+    FailedWrite, FailureHook, GetMany, KeyError, KeyFilter, KeyNames, KeyRule, KeyToken, KvKey,
+    KvSelection, KvStatus, KvStore, KvWriter, KvWriterBuilder, ManyEntries, Newer, ObjectEvent,
+    ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus, ObjectStore,
+    ObjectWatch, Operation, Origin, Placement, Provision, ProvisionError, ReadLevel, Republish,
+    Snapshot, Storage, StoreError, StoredObject, TtlRule, Watch, WatchBuilder, WatchEvent, WithTtl,
+    WriteError, WriterStats, check_key,
 };
 pub use store::{
     ObjectLink, ObjectMeta, Progress, RemovedOrphans, Upload, UploadToken, UploadTokenError,

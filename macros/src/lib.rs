@@ -108,6 +108,8 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `key` | a template, `"user.<id>"` | required |
 /// | `history` | revisions kept of a key, 1 to 64 | the server's, 1 |
 /// | `ttl` | how long an entry lives, `"1h"`; at least 100 ms | for ever |
+/// | `key_ttl` | `true`: keys may have times to live of their own, `KvKey::with_ttl`; server 2.11 | the server's, `false` |
+/// | `limit_markers` | how long the mark stays that an entry leaves when it ends by itself, `"1m"`, so that watches hear of it; allows `key_ttl`, too; server 2.11 | none |
 /// | `description` | a string, kept with the bucket | none |
 /// | `replicas` | copies, 1 to 5 | the server's |
 /// | `storage` | `"file"` or `"memory"` | `"file"` |

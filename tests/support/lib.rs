@@ -120,6 +120,7 @@ mod pages {
     }
 
     pages! {
+        buckets
         cache
         client
         context

@@ -359,6 +359,20 @@ async fn a_reader_that_confirms_may_write_the_mark_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_tidier_of_a_kv_bucket_removes_old_marks() {
+    let roles = ["A reader of a KV bucket", "A tidier of a KV bucket"];
+    let server = server(&[user("tidier", &roles)]).await;
+    let js = as_user(&server, "operator").await;
+    let writer = KvStore::<Note>::bind(js, "notes").expect("a name");
+    let one = writer.key("note.a").expect("a key");
+    one.delete().await.expect("a write");
+    let js = as_user(&server, "tidier").await;
+    let store = KvStore::<Note>::bind(js, "notes").expect("a name");
+    let removed = soon("a tidying", store.all().purge_deletes(Duration::ZERO)).await;
+    assert_eq!(removed.expect("it is allowed"), 1);
+}
+
+#[tokio::test]
 async fn a_writer_of_a_kv_bucket_can_do_what_there_is_to_do_with_a_key() {
     let roles = ["A reader of a KV bucket", "A writer of a KV bucket"];
     let server = server(&[user("writer", &roles)]).await;

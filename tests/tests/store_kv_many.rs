@@ -215,3 +215,116 @@ async fn a_snapshot_is_of_one_moment() {
     let end = store.get_many(keys(0..3000)).snapshot().await.unwrap();
     assert_eq!(end.entries["k.0"].value(), end.entries["k.2999"].value());
 }
+
+/// Keys that are written while they are listed leave their places: where a listing had not come to them yet, they are to be
+/// met at the end. Their values are the writers' numbers, so that none is older than what was there at the start.
+#[tokio::test]
+async fn a_listing_misses_no_key_that_is_written_meanwhile() {
+    let nats = Nats::start().await;
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        ..Default::default()
+    };
+    nats.js.create_key_value(config).await.unwrap();
+    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    const COUNT: usize = 20_000;
+    fill(&nats, COUNT).await;
+    let js = nats.js.clone();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writer = tokio::spawn(async move {
+        let mut i = 0;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            // The latest first, as the listing comes to them last.
+            let key = COUNT - 1 - (i * 7919) % COUNT;
+            let ack = js.publish(format!("$KV.b.k.{key}"), Bytes::from(format!("\"{i}\"")));
+            ack.await.unwrap().await.unwrap();
+            i += 1;
+        }
+        i
+    });
+    for _ in 0..5 {
+        let names: Vec<String> = store.keys().await.unwrap().try_collect().await.unwrap();
+        let names: BTreeSet<String> = names.into_iter().collect();
+        assert_eq!(names.len(), COUNT);
+        let entries = store.entries().await.unwrap();
+        let entries: Vec<_> = entries.try_collect().await.unwrap();
+        let names: BTreeSet<&str> = entries.iter().map(|entry| entry.key()).collect();
+        assert_eq!(names.len(), COUNT);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(writer.await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_listing_ends_when_everything_is_purged_under_it() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    fill(&nats, 5000).await;
+    let mut names = store.keys().await.unwrap();
+    names.next().await.unwrap().unwrap();
+    store.key("late").unwrap().put(&"l".into()).await.unwrap();
+    let stream = nats.js.get_stream("KV_b").await.unwrap();
+    stream.purge().await.unwrap();
+    soon("the end", names.count()).await;
+}
+
+#[tokio::test]
+async fn old_marks_go_and_nothing_that_has_a_value() {
+    use std::time::Duration;
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    fill(&nats, 100).await;
+    for i in 0..50 {
+        let key = store.key(format!("k.{i}")).unwrap();
+        match i % 2 {
+            0 => key.delete().await.unwrap(),
+            _ => key.purge().await.unwrap(),
+        };
+    }
+    let again = store.key("k.0").unwrap();
+    let again = again.create(&"back".into()).await.unwrap();
+    let all = store.all();
+    assert_eq!(all.purge_deletes(Duration::from_secs(60)).await.unwrap(), 0);
+    let some = store.under("other").unwrap();
+    assert_eq!(some.purge_deletes(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(all.purge_deletes(Duration::ZERO).await.unwrap(), 49);
+    // One for each that has a value, and the history of the one that came back.
+    let status = store.status().await.unwrap();
+    assert_eq!((status.keys, status.values), (51, 53));
+    let kept = store.key("k.0").unwrap().history().await.unwrap();
+    assert_eq!(
+        kept.iter().map(|it| it.revision).collect::<Vec<_>>(),
+        [1, 101, again]
+    );
+}
+
+#[tokio::test]
+async fn a_status_says_how_full_the_bucket_is_now() {
+    let nats = Nats::start().await;
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        max_bytes: 100_000,
+        max_value_size: 50_000,
+        ..Default::default()
+    };
+    nats.js.create_key_value(config).await.unwrap();
+    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    let status = store.status().await.unwrap();
+    assert_eq!((status.fullness(), status.keys), (Some(0.0), 0));
+    assert_eq!(
+        (status.max_value_size, status.key_ttl),
+        (Some(50_000), false)
+    );
+    let half = "x".repeat(40_000);
+    store.key("a").unwrap().put(&half).await.unwrap();
+    let full = store.status().await.unwrap().fullness().unwrap();
+    assert!((0.4..0.5).contains(&full), "{full}");
+    store.key("b").unwrap().put(&half).await.unwrap();
+    match store.key("c").unwrap().put(&half).await {
+        Err(StoreError::Server { description, .. }) => {
+            assert!(description.contains("maximum bytes"))
+        }
+        other => panic!("{other:?}"),
+    }
+}

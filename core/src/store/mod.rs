@@ -15,7 +15,10 @@ mod shared;
 pub(crate) mod stream;
 
 pub(crate) use bucket::provision;
-pub use bucket::{BucketConflict, BucketSpec, Difference, Provision, ProvisionError, Storage};
+pub use bucket::{
+    BucketConflict, BucketSettings, BucketSpec, Difference, Origin, Placement, Provision,
+    ProvisionError, Republish, Storage,
+};
 pub use error::{StoreError, TtlRule};
 pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,

@@ -1,5 +1,7 @@
 //! Multi-get (ADR-31): the last messages of many subjects in one round trip.
 //!
+//! And whatever follows a sequence, in the same way.
+//!
 //! One request brings one part: up to 1,024 subjects, and no more than about 4 MiB, so that whoever reads a million keys
 //! holds no more than that. It knows nothing of keys or values. Servers below 2.11 and buckets without direct get have none
 //! of it, and what to do then is the caller's choice.
@@ -36,10 +38,20 @@ fn is_zero(number: &u64) -> bool {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct Body<A> {
     #[serde(flatten)]
-    ask: Ask<'a>,
+    ask: A,
     max_bytes: usize,
+}
+
+/// Whatever follows, whether it is the last of its subject or not.
+#[derive(Serialize)]
+struct Following<'a> {
+    #[serde(rename = "next_by_subj")]
+    subject: &'a str,
+    #[serde(rename = "seq")]
+    from: u64,
+    batch: usize,
 }
 
 /// What came of it.
@@ -80,14 +92,42 @@ impl Stream {
         if self.lacks_multi() {
             return Ok(Multi::Unsupported);
         }
+        match self.ask(ask).await? {
+            Some(multi) => Ok(multi),
+            None => {
+                self.note_no_multi();
+                Ok(Multi::Unsupported)
+            }
+        }
+    }
+
+    /// All messages of this filter from a sequence on, to the end of the stream as it is when the server comes to it. `more`
+    /// is told by the number of them. Nothing where the server or the bucket has no such thing.
+    pub(crate) async fn following(&self, subject: &str, from: u64) -> Result<Part, StoreError> {
+        let ask = Following {
+            subject,
+            from,
+            batch: MAX_SUBJECTS,
+        };
+        let Some(Multi::Part(mut part)) = self.ask(ask).await? else {
+            return Ok(Part::default());
+        };
+        let bytes: usize = part.messages.iter().map(|it| it.payload.len()).sum();
+        part.more = part.messages.len() >= MAX_SUBJECTS || bytes >= PART_BYTES / 2;
+        Ok(part)
+    }
+
+    async fn ask(&self, ask: impl Serialize) -> Result<Option<Multi>, StoreError> {
         let body = Body {
             ask,
             max_bytes: PART_BYTES,
         };
         let body = serde_json::to_vec(&body).map_err(|error| other(&error))?;
         for _ in 0..ATTEMPTS {
-            if let Some(multi) = self.multi_once(body.clone()).await? {
-                return Ok(multi);
+            match self.ask_once(body.clone()).await? {
+                Reply::End(multi) => return Ok(Some(multi)),
+                Reply::Unknown => return Ok(None),
+                Reply::Message(_) | Reply::Gap => {}
             }
         }
         Err(StoreError::Unavailable {
@@ -95,7 +135,7 @@ impl Stream {
         })
     }
 
-    async fn multi_once(&self, body: Vec<u8>) -> Result<Option<Multi>, StoreError> {
+    async fn ask_once(&self, body: Vec<u8>) -> Result<Reply, StoreError> {
         let client = self.js.client();
         let inbox = client.new_inbox();
         let closed = || StoreError::Unavailable {
@@ -114,12 +154,7 @@ impl Stream {
             let message = next.map_err(|_| StoreError::Timeout)?.ok_or_else(closed)?;
             match read(message, &mut part)? {
                 Reply::Message(stored) => part.messages.push(stored),
-                Reply::End(multi) => return Ok(Some(multi)),
-                Reply::Unknown => {
-                    self.note_no_multi();
-                    return Ok(Some(Multi::Unsupported));
-                }
-                Reply::Gap => return Ok(None),
+                ended => return Ok(ended),
             }
         }
     }

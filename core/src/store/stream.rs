@@ -14,6 +14,7 @@ use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::IntoFuture as _;
 use std::sync::Arc;
@@ -97,9 +98,14 @@ pub(crate) struct StreamConfig {
     pub(crate) mirror: Option<Mirror>,
     #[serde(default)]
     pub(crate) allow_msg_ttl: bool,
-    #[cfg(feature = "view")]
     #[serde(default)]
     subject_delete_marker_ttl: u64,
+    #[serde(default)]
+    pub(crate) max_msg_size: i64,
+    #[serde(default)]
+    pub(crate) allow_direct: bool,
+    #[serde(default)]
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// Where a mirror takes its messages from.
@@ -136,6 +142,10 @@ pub(crate) struct StreamState {
     #[serde(default)]
     pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
+    #[serde(default)]
+    pub(crate) num_subjects: u64,
+    #[serde(default)]
+    pub(crate) consumer_count: u64,
 }
 
 impl StreamConfig {
@@ -147,6 +157,11 @@ impl StreamConfig {
     /// Whether the server leaves a marker where it removes what has expired.
     pub(crate) fn marks_ends(&self) -> bool {
         self.subject_delete_marker_ttl > 0
+    }
+
+    pub(crate) fn limit_markers(&self) -> Option<Duration> {
+        let stay = self.subject_delete_marker_ttl;
+        (stay > 0).then(|| Duration::from_nanos(stay))
     }
 
     pub(crate) fn max_bytes(&self) -> Option<u64> {
@@ -369,6 +384,22 @@ impl Stream {
         struct Purged {}
         let request = format!("STREAM.PURGE.{}", self.name());
         let body = serde_json::json!({ "filter": subject });
+        let purged: Result<Purged, Refusal> = self.request(request, &body).await;
+        purged
+            .map(|_| ())
+            .map_err(|refusal| refusal.about(self.bucket()))
+    }
+
+    /// Purges the messages of this subject up to this sequence, itself included.
+    pub(crate) async fn purge_through(
+        &self,
+        subject: &str,
+        sequence: u64,
+    ) -> Result<(), StoreError> {
+        #[derive(serde::Deserialize)]
+        struct Purged {}
+        let request = format!("STREAM.PURGE.{}", self.name());
+        let body = serde_json::json!({ "filter": subject, "seq": sequence + 1 });
         let purged: Result<Purged, Refusal> = self.request(request, &body).await;
         purged
             .map(|_| ())

@@ -202,6 +202,7 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
         ["history", "ttl", "description", "replicas", "storage"].map(setting);
     let [max_bytes, max_value_size, compression] =
         ["max_bytes", "max_value_size", "compression"].map(setting);
+    let [key_ttl, limit_markers] = ["key_ttl", "limit_markers"].map(setting);
     let provision = match store.setting("provision") {
         Some(SettingValue::Provision(provision)) => *provision,
         _ => Provision::Create,
@@ -221,6 +222,8 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
                 name: #name,
                 history: #history,
                 ttl: #ttl,
+                key_ttl: #key_ttl,
+                limit_markers: #limit_markers,
                 description: #description,
                 replicas: #replicas,
                 storage: #storage,

@@ -17,6 +17,8 @@ const KV_STORE: &[&str] = &[
     "key",
     "history",
     "ttl",
+    "key_ttl",
+    "limit_markers",
     "description",
     "replicas",
     "storage",
@@ -302,6 +304,9 @@ fn elsewhere(option: &str, attribute: AttrKind, kind: Kind, action: Action) -> O
         (Kind::Object, Action::Put, "max_value_size") => Some(
             "`max_value_size` is for `#[kv_store]` only: an object is stored in chunks and may be of any size; bound the whole bucket with `max_bytes`".into(),
         ),
+        (Kind::Object, Action::Put, "key_ttl" | "limit_markers") => Some(format!(
+            "`{option}` is for `#[kv_store]` only: objects have no times to live of their own; let them all live as long with `ttl`"
+        )),
         (_, _, "bucket_name") => Some("the bucket is named by `bucket`; write `bucket = \"..\"`".into()),
         (_, _, "max_age" | "expires") => Some("how long an entry lives is `ttl`; write `ttl = \"1h\"`".into()),
         _ => None,
@@ -404,6 +409,31 @@ fn settings(reader: &mut Reader<'_>, kind: Kind, is_cache: bool) -> Vec<Setting>
         );
     }
     if kind == Kind::Kv {
+        let key_ttl = reader.boolean("key_ttl");
+        let without = key_ttl.as_ref().is_some_and(|allowed| !allowed.value);
+        add(
+            "key_ttl",
+            key_ttl.map(|value| value.map(SettingValue::Bool)),
+        );
+        let markers = reader.duration("limit_markers").filter(|stay| {
+            let whole = stay.value.as_secs() > 0 && stay.value.subsec_nanos() == 0;
+            if !whole {
+                reader.errors.at(
+                    &stay.tokens,
+                    "the server counts whole seconds here, and at least one; write `limit_markers = \"1m\"`",
+                );
+            } else if without {
+                reader.errors.at(
+                    &stay.tokens,
+                    "limit markers need times to live of keys; remove `key_ttl = false`",
+                );
+            }
+            whole
+        });
+        add(
+            "limit_markers",
+            markers.map(|value| value.map(SettingValue::Duration)),
+        );
         let bound = reader.size("max_value_size").filter(|size| {
             let fits = i32::try_from(size.value).is_ok();
             if !fits {

@@ -1,13 +1,15 @@
 //! What a bucket is to be like, and how it is made, checked or changed at start.
 //!
-//! `settings.rs` knows which setting of a bucket is which of its stream's, `provision.rs` asks the server. What is in a bucket is
-//! never looked at here.
+//! `settings.rs` knows which setting of a bucket is which of its stream's, `builder.rs` has those that a program sets at run time,
+//! `provision.rs` asks the server. What is in a bucket is never looked at here.
 
+mod builder;
 mod provision;
 mod settings;
 
+pub use builder::{BucketSettings, Origin, Placement, Republish};
 pub use provision::ProvisionError;
-pub(crate) use provision::{Provisioned, provision};
+pub(crate) use provision::{Provisioned, make, provision};
 pub use settings::{BucketConflict, Difference};
 
 use std::time::Duration;
@@ -21,6 +23,10 @@ pub struct BucketSpec {
     pub history: Option<u8>,
     /// How long an entry lives.
     pub ttl: Option<Duration>,
+    /// Whether keys may have times to live of their own. KV only.
+    pub key_ttl: Option<bool>,
+    /// How long the mark stays that an entry leaves when it ends by itself. KV only.
+    pub limit_markers: Option<Duration>,
     /// Free text, kept with the bucket.
     pub description: Option<&'static str>,
     /// Copies, 1 to 5.

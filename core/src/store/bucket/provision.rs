@@ -4,13 +4,14 @@
 //! there from the start. What a cluster refuses or leaves unanswered because it is busy electing is asked again, for a
 //! while.
 
-use super::settings::Difference;
+use super::settings::{Difference, Settings};
 use super::{BucketSpec, Provision};
+use crate::store::kv::Layout;
 use crate::wire::spec::StoreKind;
 use async_nats::client::RequestErrorKind as ClientRequestErrorKind;
 use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{KeyValueError, KeyValueErrorKind, RequestErrorKind};
+use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::{HeaderMap, Request};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -51,7 +52,29 @@ const JETSTREAM_NOT_ENABLED: [u64; 2] = [10076, 10039];
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProvisionError {
-    /// It has other settings than the attribute names.
+    /// The settings contradict the rules of buckets.
+    #[error("bucket `{bucket}` cannot have `{setting}`: {reason}")]
+    Setting {
+        /// The bucket.
+        bucket: String,
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it, and what to say instead.
+        reason: String,
+    },
+    /// The server is too old for a setting, which it would drop without a word.
+    #[error(
+        "bucket `{bucket}` cannot have `{setting}` on this server: its JetStream API is of level {level}, and it needs level 1, nats-server 2.11 or later"
+    )]
+    OldApi {
+        /// The bucket.
+        bucket: String,
+        /// The setting.
+        setting: &'static str,
+        /// What the server says of itself; 0 where it says nothing.
+        level: u64,
+    },
+    /// It has other settings than are named for it.
     #[error("bucket `{bucket}` is not as its attribute says: {}. Either change the attribute, or say `provision = \"update\"` to change just these settings on the server, or `provision = \"warn\"` to start all the same", list(.differences))]
     Differs {
         /// The bucket.
@@ -177,6 +200,15 @@ pub(crate) async fn provision(
     kind: StoreKind,
     spec: &BucketSpec,
 ) -> Result<Provisioned, ProvisionError> {
+    make(js, kind, spec).await.map(|(bound, _)| bound)
+}
+
+/// The same for settings from elsewhere; with the configuration that was found or made.
+pub(crate) async fn make(
+    js: &Context,
+    kind: StoreKind,
+    spec: &dyn Settings,
+) -> Result<(Provisioned, Value), ProvisionError> {
     check_version(&js.client().server_info().version)?;
     let api = Api {
         js,
@@ -199,7 +231,7 @@ pub(crate) async fn provision(
         if unanswered >= UNANSWERED || Instant::now() >= deadline {
             return Err(error);
         }
-        tracing::debug!(bucket = spec.name, %error, "the bucket is asked for once more");
+        tracing::debug!(bucket = spec.name(), %error, "the bucket is asked for once more");
         // What was left without an answer may have been done.
         made = made.max(Made::Meanwhile);
         tokio::time::sleep(LEADER_PAUSE).await;
@@ -235,12 +267,6 @@ fn passing(error: &ProvisionError) -> Option<Passing> {
             let between = *code == STREAM_NAME_EXIST;
             (offline || between || CLUSTER_NOT_AVAILABLE.contains(code)).then_some(Passing::Refused)
         }
-        ProvisionError::Other { source, .. } => {
-            // The same bucket was just read.
-            let lost = source.downcast_ref::<KeyValueError>();
-            lost.filter(|error| error.kind() == KeyValueErrorKind::GetBucket)
-                .map(|_| Passing::Unanswered)
-        }
         _ => None,
     }
 }
@@ -249,18 +275,18 @@ fn passing(error: &ProvisionError) -> Option<Passing> {
 struct Api<'a> {
     js: &'a Context,
     kind: StoreKind,
-    spec: &'a BucketSpec,
+    spec: &'a dyn Settings,
     stream: String,
 }
 
 impl Api<'_> {
     /// Everything once. It may be repeated: what was done is found again.
-    async fn provision(&self, made: &mut Made) -> Result<Provisioned, ProvisionError> {
-        let info = match self.info().await? {
+    async fn provision(&self, made: &mut Made) -> Result<(Provisioned, Value), ProvisionError> {
+        let mut info = match self.info().await? {
             Some(info) => info,
-            None if self.spec.provision == Provision::None => {
+            None if self.spec.provision() == Provision::None => {
                 return Err(ProvisionError::Missing {
-                    bucket: self.spec.name.to_owned(),
+                    bucket: self.spec.name().to_owned(),
                     stream: self.stream.clone(),
                 });
             }
@@ -270,18 +296,21 @@ impl Api<'_> {
                 info
             }
         };
-        if *made != Made::Now {
-            self.reconcile(&info["config"]).await?;
+        if *made != Made::Now
+            && let Some(changed) = self.reconcile(&info["config"]).await?
+        {
+            info["config"] = changed;
         }
         let new_in_cluster = *made != Made::Before && info["cluster"].is_object();
         if new_in_cluster {
             self.wait_for_leader().await?;
         }
-        let bound = self.bind(*made == Made::Now, &info["config"]).await?;
-        if new_in_cluster && !bound.through_api {
+        let config = info["config"].take();
+        let bound = self.bind(*made == Made::Now, &config)?;
+        if new_in_cluster && !bound.through_api && !config["mirror"].is_object() {
             self.wait_for_interest().await;
         }
-        Ok(bound)
+        Ok((bound, config))
     }
 
     /// The answer, or the code and the text of the server's error.
@@ -290,8 +319,16 @@ impl Api<'_> {
         action: &'static str,
         body: &Value,
     ) -> Result<Result<Value, (u64, String)>, ProvisionError> {
-        let bucket = || self.spec.name.to_owned();
         let subject = format!("{action}.{}", self.stream);
+        self.ask(subject, body).await
+    }
+
+    async fn ask(
+        &self,
+        subject: String,
+        body: &Value,
+    ) -> Result<Result<Value, (u64, String)>, ProvisionError> {
+        let bucket = || self.spec.name().to_owned();
         let answer: Result<Value, _> = self.js.request(subject.clone(), body).await;
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut => ProvisionError::TimedOut {
@@ -324,7 +361,7 @@ impl Api<'_> {
 
     fn refused(&self, action: &'static str, (code, description): (u64, String)) -> ProvisionError {
         ProvisionError::Refused {
-            bucket: self.spec.name.to_owned(),
+            bucket: self.spec.name().to_owned(),
             action,
             code,
             description,
@@ -339,8 +376,26 @@ impl Api<'_> {
         }
     }
 
+    /// Asks the server for its API level, not its version, where a setting needs one.
+    async fn check_level(&self) -> Result<(), ProvisionError> {
+        let Some(setting) = self.spec.needs_level_1(self.kind) else {
+            return Ok(());
+        };
+        let account = self.ask("INFO".to_owned(), &json!({})).await?;
+        let account = account.map_err(|error| self.refused("INFO", error))?;
+        match account["api"]["level"].as_u64().unwrap_or(0) {
+            level @ 0 => Err(ProvisionError::OldApi {
+                bucket: self.spec.name().to_owned(),
+                setting,
+                level,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the bucket, unless somebody else just has.
     async fn create(&self) -> Result<(Value, bool), ProvisionError> {
+        self.check_level().await?;
         let config = self.spec.new_stream(self.kind);
         match self.request("STREAM.CREATE", &config).await? {
             Ok(info) => Ok((info, true)),
@@ -352,15 +407,16 @@ impl Api<'_> {
         }
     }
 
-    /// Compares a bucket that was there with what is named, and does what `provision` says.
-    async fn reconcile(&self, config: &Value) -> Result<(), ProvisionError> {
+    /// Compares a bucket that was there with what is named, and does what `provision` says: what it is like now, where that
+    /// was changed.
+    async fn reconcile(&self, config: &Value) -> Result<Option<Value>, ProvisionError> {
         let differences = self.spec.differences(self.kind, config);
         if differences.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let bucket = self.spec.name;
-        match self.spec.provision {
-            Provision::None => Ok(()),
+        let bucket = self.spec.name();
+        match self.spec.provision() {
+            Provision::None => Ok(None),
             Provision::Create => Err(ProvisionError::Differs {
                 bucket: bucket.to_owned(),
                 differences,
@@ -368,16 +424,17 @@ impl Api<'_> {
             Provision::Warn => {
                 let differences = list(&differences);
                 tracing::warn!(bucket, %differences, "the bucket is not as its attribute says");
-                Ok(())
+                Ok(None)
             }
             Provision::Update => {
+                self.check_level().await?;
                 let mut config = config.clone();
                 self.spec.apply(self.kind, &mut config);
                 match self.request("STREAM.UPDATE", &config).await? {
-                    Ok(_) => {
+                    Ok(mut changed) => {
                         let differences = list(&differences);
                         tracing::info!(bucket, %differences, "the bucket was changed to what its attribute says");
-                        Ok(())
+                        Ok(Some(changed["config"].take()))
                     }
                     Err(error) => Err(self.refused("STREAM.UPDATE", error)),
                 }
@@ -399,7 +456,7 @@ impl Api<'_> {
             }
             if Instant::now() >= deadline {
                 return Err(ProvisionError::NoLeader {
-                    bucket: self.spec.name.to_owned(),
+                    bucket: self.spec.name().to_owned(),
                 });
             }
             tokio::time::sleep(LEADER_PAUSE).await;
@@ -413,8 +470,8 @@ impl Api<'_> {
     /// Only a courtesy to whoever writes without retrying, so it gives up quietly.
     async fn wait_for_interest(&self) {
         let subject = match self.kind {
-            StoreKind::Kv => format!("$KV.{}.probe", self.spec.name),
-            StoreKind::Object => format!("$O.{}.M.probe", self.spec.name),
+            StoreKind::Kv => format!("$KV.{}.probe", self.spec.name()),
+            StoreKind::Object => format!("$O.{}.M.probe", self.spec.name()),
         };
         let client = self.js.client();
         let deadline = Instant::now() + LEADER_TIMEOUT;
@@ -431,10 +488,11 @@ impl Api<'_> {
         }
     }
 
-    async fn bind(&self, created: bool, config: &Value) -> Result<Provisioned, ProvisionError> {
+    fn bind(&self, created: bool, config: &Value) -> Result<Provisioned, ProvisionError> {
+        let name = self.spec.name();
         let mut bound = Provisioned {
             kind: self.kind,
-            name: self.spec.name.to_owned(),
+            name: name.to_owned(),
             created,
             history: -1,
             put_prefix: String::new(),
@@ -443,24 +501,17 @@ impl Api<'_> {
         if self.kind == StoreKind::Object {
             return Ok(bound);
         }
-        // How a put finds its stream through a domain or from a mirror is async-nats' knowledge, and only its handle tells.
-        let store = self.js.get_key_value(self.spec.name).await;
-        let store = store.map_err(|error| match error.kind() {
-            KeyValueErrorKind::InvalidStoreName => ProvisionError::NoBucket {
+        let history = config["max_msgs_per_subject"].as_i64().unwrap_or(-1);
+        if history < 1 {
+            return Err(ProvisionError::NoBucket {
                 stream: self.stream.clone(),
-                reason: format!(
-                    "it keeps no history (max_msgs_per_subject = {})",
-                    config["max_msgs_per_subject"]
-                ),
-            },
-            _ => ProvisionError::Other {
-                bucket: self.spec.name.to_owned(),
-                source: Box::new(error),
-            },
-        })?;
-        bound.history = store.stream.cached_info().config.max_messages_per_subject;
-        bound.through_api = store.use_jetstream_prefix;
-        bound.put_prefix = store.put_prefix.unwrap_or(store.prefix);
+                reason: format!("it keeps no history (max_msgs_per_subject = {history})"),
+            });
+        }
+        let layout = Layout::of_config(name, config);
+        bound.history = history;
+        bound.put_prefix = layout.put_prefix();
+        bound.through_api = layout.through_api(self.js);
         Ok(bound)
     }
 }

@@ -11,15 +11,15 @@ use std::time::Duration;
 /// The server's default, and its bound, for how long it remembers message ids.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// A setting that an attribute names and the server has otherwise.
+/// A setting that is named and that the server has otherwise.
 ///
-/// Every part is as it is written in the attribute: `history`, `5`, `1`.
+/// Every part is as it is written in an attribute: `history`, `5`, `1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// The attribute's option.
+    /// The attribute's option, or the method of `BucketSettings`.
     pub setting: &'static str,
-    /// What the attribute says.
+    /// What is named.
     pub wanted: String,
     /// What the bucket has.
     pub found: String,
@@ -34,7 +34,7 @@ impl fmt::Display for Difference {
         } = self;
         write!(
             f,
-            "`{setting}` is {wanted} in the attribute and {found} on the server"
+            "`{setting}` is to be {wanted} and is {found} on the server"
         )
     }
 }
@@ -57,34 +57,54 @@ pub struct BucketConflict {
 }
 
 /// A named setting, and how its stream has it.
-struct Named {
-    setting: &'static str,
+pub(crate) struct Named {
+    pub(super) setting: &'static str,
     field: &'static str,
     value: Value,
     text: fn(&Value) -> String,
 }
 
-impl BucketSpec {
-    /// The stream behind the bucket.
-    pub(crate) fn stream_name(&self, kind: StoreKind) -> String {
-        match kind {
-            StoreKind::Kv => format!("KV_{}", self.name),
-            StoreKind::Object => format!("OBJ_{}", self.name),
-        }
+/// One setting, if it is named.
+pub(super) fn setting(
+    setting: &'static str,
+    field: &'static str,
+    value: Option<Value>,
+    text: fn(&Value) -> String,
+) -> Option<Named> {
+    value.map(|value| Named {
+        setting,
+        field,
+        value,
+        text,
+    })
+}
+
+/// What is wanted of a bucket, by an attribute or by a program.
+pub(crate) trait Settings: Sync {
+    /// The bucket's name.
+    fn name(&self) -> &str;
+    /// What to do when it is there, or is not.
+    fn provision(&self) -> Provision;
+    /// What is named.
+    fn named(&self, kind: StoreKind) -> Vec<Named>;
+}
+
+impl Settings for BucketSpec {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn provision(&self) -> Provision {
+        self.provision
     }
 
     fn named(&self, kind: StoreKind) -> Vec<Named> {
         let kv = kind == StoreKind::Kv;
-        let setting = |setting, field, value: Option<Value>, text| {
-            value.map(|value| Named {
-                setting,
-                field,
-                value,
-                text,
-            })
-        };
         let history = self.history.filter(|_| kv).map(Value::from);
         let ttl = self.ttl.map(|ttl| json!(nanos(ttl)));
+        let key_ttl = self.key_ttl.filter(|_| kv).map(Value::from);
+        let markers = self.limit_markers.filter(|_| kv);
+        let markers = markers.map(|ttl| json!(nanos(ttl)));
         let value_size = self.max_value_size.filter(|_| kv).map(Value::from);
         let storage = self.storage.map(|storage| match storage {
             Storage::File => json!("file"),
@@ -96,6 +116,8 @@ impl BucketSpec {
         [
             setting("history", "max_msgs_per_subject", history, number),
             setting("ttl", "max_age", ttl, duration),
+            setting("key_ttl", KEY_TTL, key_ttl, boolean),
+            setting("limit_markers", MARKERS, markers, duration),
             setting(
                 "description",
                 "description",
@@ -122,10 +144,33 @@ impl BucketSpec {
         .flatten()
         .collect()
     }
+}
+
+const KEY_TTL: &str = "allow_msg_ttl";
+const MARKERS: &str = "subject_delete_marker_ttl";
+
+impl dyn Settings + '_ {
+    /// The stream behind the bucket.
+    pub(crate) fn stream_name(&self, kind: StoreKind) -> String {
+        match kind {
+            StoreKind::Kv => format!("KV_{}", self.name()),
+            StoreKind::Object => format!("OBJ_{}", self.name()),
+        }
+    }
+
+    /// The first setting that servers below API level 1 would drop without a word.
+    pub(super) fn needs_level_1(&self, kind: StoreKind) -> Option<&'static str> {
+        let mut named = self.named(kind).into_iter();
+        let young = named.find(|named| match named.field {
+            KEY_TTL => named.value == true,
+            field => field == MARKERS,
+        });
+        young.map(|named| named.setting)
+    }
 
     /// The configuration of a stream that is to be made: ADR-8's and ADR-20's, with what is named.
     pub(super) fn new_stream(&self, kind: StoreKind) -> Value {
-        let name = self.name;
+        let name = self.name();
         let subjects = match kind {
             StoreKind::Kv => vec![format!("$KV.{name}.>")],
             StoreKind::Object => vec![format!("$O.{name}.C.>"), format!("$O.{name}.M.>")],
@@ -151,20 +196,29 @@ impl BucketSpec {
             config["deny_delete"] = json!(true);
         }
         self.apply(kind, &mut config);
+        if config["mirror"].is_object() {
+            // A mirror takes its origin's subjects, and none of its own.
+            config["subjects"] = json!([]);
+        }
         config
     }
 
     /// Writes what is named into a stream's configuration, and leaves everything else as it is.
     pub(super) fn apply(&self, kind: StoreKind, config: &mut Value) {
         for named in self.named(kind) {
-            config[named.field] = named.value;
-        }
-        // The server refuses a window that is longer than entries live.
-        if let Some(ttl) = self.ttl.filter(|ttl| !ttl.is_zero()) {
-            let window = config["duplicate_window"].as_u64().unwrap_or(0);
-            if window > nanos(ttl) {
-                config["duplicate_window"] = json!(nanos(ttl));
+            match named.field {
+                // The server refuses a window that is longer than entries live.
+                "max_age" => {
+                    let (ttl, window) = (named.value.as_u64(), &config["duplicate_window"]);
+                    if ttl > Some(0) && window.as_u64() > ttl {
+                        config["duplicate_window"] = named.value.clone();
+                    }
+                }
+                // And marks where keys may not end.
+                MARKERS => config[KEY_TTL] = json!(true),
+                _ => {}
             }
+            merge(&mut config[named.field], named.value);
         }
     }
 
@@ -174,8 +228,9 @@ impl BucketSpec {
         named
             .filter_map(|named| {
                 let found = &config[named.field];
+                let covered = covers(found, &named.value);
                 let (wanted, found) = ((named.text)(&named.value), (named.text)(found));
-                (wanted != found).then_some(Difference {
+                (wanted != found && !covered).then_some(Difference {
                     setting: named.setting,
                     wanted,
                     found,
@@ -183,7 +238,9 @@ impl BucketSpec {
             })
             .collect()
     }
+}
 
+impl BucketSpec {
     /// One set of settings from two places that use the same bucket: what either names. `provision` is the one that does most:
     /// `"none"` gives way to the default, and the default to `"warn"` and that to `"update"`.
     ///
@@ -213,6 +270,8 @@ impl BucketSpec {
             name: self.name,
             history: self.history.or(other.history),
             ttl: self.ttl.or(other.ttl),
+            key_ttl: self.key_ttl.or(other.key_ttl),
+            limit_markers: self.limit_markers.or(other.limit_markers),
             description: self.description.or(other.description),
             replicas: self.replicas.or(other.replicas),
             storage: self.storage.or(other.storage),
@@ -228,11 +287,41 @@ impl BucketSpec {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+/// Writes a value over another. Of an object only what is named in it.
+fn merge(config: &mut Value, value: Value) {
+    match (config.as_object_mut(), value) {
+        (Some(config), Value::Object(named)) => {
+            for (name, value) in named {
+                merge(config.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (_, value) => *config = value,
+    }
+}
+
+/// Whether all that is wanted is there, and perhaps more.
+fn covers(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(name, value)| covers(found.get(name).unwrap_or(&Value::Null), value)),
+        (Value::Array(found), Value::Array(wanted)) => {
+            let mut pairs = found.iter().zip(wanted);
+            found.len() == wanted.len() && pairs.all(|(found, wanted)| covers(found, wanted))
+        }
+        // What is not said is empty, and the other way round.
+        (Value::Null, Value::String(wanted)) => wanted.is_empty(),
+        (Value::Null, Value::Bool(wanted)) => !wanted,
+        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
+        _ => found == wanted,
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     match value.as_i64() {
         None | Some(..=0) => "without bound".to_owned(),
         Some(number) => number.to_string(),
@@ -240,7 +329,7 @@ fn number(value: &Value) -> String {
 }
 
 /// As `ttl = ".."` is written: the largest unit that it is a whole number of.
-fn duration(value: &Value) -> String {
+pub(super) fn duration(value: &Value) -> String {
     let nanos = value.as_u64().unwrap_or(0);
     if nanos == 0 {
         return "without end".to_owned();
@@ -259,11 +348,23 @@ fn duration(value: &Value) -> String {
     format!("\"{nanos}ns\"")
 }
 
-fn quoted(value: &Value) -> String {
+pub(super) fn quoted(value: &Value) -> String {
     format!("{:?}", value.as_str().unwrap_or(""))
 }
 
-fn compressed(value: &Value) -> String {
+pub(super) fn boolean(value: &Value) -> String {
+    value.as_bool().unwrap_or(false).to_string()
+}
+
+/// As it is on the server.
+pub(super) fn whole(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        value => value.to_string(),
+    }
+}
+
+pub(super) fn compressed(value: &Value) -> String {
     match value.as_str() {
         None | Some("" | "none") => "false".to_owned(),
         Some("s2") => "true".to_owned(),
@@ -290,6 +391,7 @@ mod tests {
             storage: Some(Storage::Memory),
             ..spec()
         };
+        let spec: &dyn Settings = &spec;
         let kv = spec.new_stream(StoreKind::Kv);
         assert_eq!(kv["name"], "KV_b");
         assert_eq!(kv["subjects"], json!(["$KV.b.>"]));
@@ -308,20 +410,22 @@ mod tests {
     fn only_what_is_named_is_compared_and_both_values_are_said() {
         let server =
             json!({"max_msgs_per_subject": 1, "max_age": 0, "num_replicas": 3, "storage": "file"});
-        assert_eq!(spec().differences(StoreKind::Kv, &server), []);
+        let none: &dyn Settings = &spec();
+        assert_eq!(none.differences(StoreKind::Kv, &server), []);
         let wanted = BucketSpec {
             history: Some(5),
             ttl: Some(Duration::from_secs(5400)),
             compression: Some(false),
             ..spec()
         };
+        let wanted: &dyn Settings = &wanted;
         let texts: Vec<_> = wanted.differences(StoreKind::Kv, &server);
         let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
             [
-                "`history` is 5 in the attribute and 1 on the server",
-                "`ttl` is \"90m\" in the attribute and without end on the server",
+                "`history` is to be 5 and is 1 on the server",
+                "`ttl` is to be \"90m\" and is without end on the server",
             ]
         );
     }
@@ -333,6 +437,7 @@ mod tests {
             ttl: Some(Duration::from_secs(10)),
             ..spec()
         };
+        let spec: &dyn Settings = &spec;
         spec.apply(StoreKind::Kv, &mut config);
         let expected = json!({"max_age": 10_000_000_000_u64, "duplicate_window": 10_000_000_000_u64, "allow_atomic": true, "max_bytes": 7});
         assert_eq!(config, expected);

@@ -106,8 +106,8 @@ async fn a_bucket_that_differs_is_refused_setting_by_setting_and_left_alone() {
     let text = error.to_string();
     for part in [
         "`b`",
-        "`history` is 5 in the attribute and 1 on the server",
-        "`ttl` is \"1m\" in the attribute and without end on the server",
+        "`history` is to be 5 and is 1 on the server",
+        "`ttl` is to be \"1m\" and is without end on the server",
         "provision = \"update\"",
         "provision = \"warn\"",
     ] {
@@ -125,7 +125,8 @@ async fn a_bucket_that_differs_is_refused_setting_by_setting_and_left_alone() {
 #[tokio::test]
 async fn an_update_changes_what_is_named_and_keeps_what_this_crate_does_not_know() {
     let (_server, js) = server().await;
-    let mut theirs = spec().new_stream(StoreKind::Kv);
+    let ours: &dyn Settings = &spec();
+    let mut theirs = ours.new_stream(StoreKind::Kv);
     theirs["allow_atomic"] = json!(true);
     theirs["metadata"] = json!({"owner": "somebody"});
     theirs["max_bytes"] = json!(1_000_000);
@@ -222,6 +223,8 @@ const EMPTY: BucketSpec = BucketSpec {
     name: "",
     history: None,
     ttl: None,
+    key_ttl: None,
+    limit_markers: None,
     description: None,
     replicas: None,
     storage: None,

@@ -43,14 +43,29 @@ impl Layout {
         }
     }
 
+    /// The same, of a stream's configuration as the server sent it.
+    pub(crate) fn of_config(bucket: &str, config: &serde_json::Value) -> Self {
+        let mirror = &config["mirror"];
+        let mirror = serde_json::from_value(mirror.clone()).ok().flatten();
+        Self::of(bucket, mirror.as_ref())
+    }
+
+    /// What stands before the key in a write, but for the prefix of our own API.
+    pub(crate) fn put_prefix(&self) -> String {
+        match &self.external {
+            Some(external) => format!("{external}.{}", self.stored),
+            None => self.stored.clone(),
+        }
+    }
+
+    /// Whether a write goes under the prefix of our own API.
+    pub(crate) fn through_api(&self, js: &Context) -> bool {
+        self.external.is_none() && api_prefix(js).is_some()
+    }
+
     /// What stands before the key in the stream's subjects.
     pub(crate) fn stored(&self) -> &str {
         &self.stored
-    }
-
-    /// What stands before that in a write, its dot left out: none where the subject is published as it is.
-    pub(crate) fn prefix(&self, js: &Context) -> Option<String> {
-        self.external.clone().or_else(|| api_prefix(js))
     }
 
     /// Whether the bucket is known to allow times to live of keys.
@@ -64,9 +79,9 @@ impl Layout {
 
     /// The whole subject of a write.
     pub(crate) fn write(&self, js: &Context, key: &str) -> String {
-        let before = self.written.get_or_init(|| match self.prefix(js) {
-            Some(prefix) => format!("{prefix}.{}", self.stored),
-            None => self.stored.clone(),
+        let before = self.written.get_or_init(|| match api_prefix(js) {
+            Some(prefix) if self.external.is_none() => format!("{prefix}.{}", self.stored),
+            _ => self.put_prefix(),
         });
         format!("{before}{key}")
     }

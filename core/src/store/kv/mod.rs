@@ -36,7 +36,7 @@ use super::error::StoreError;
 use super::key::{KeyTemplate, check_key, everything};
 use super::stream::{Stream, check_bucket};
 use crate::wire::codec::Codec;
-use crate::wire::spec::StoreSpec;
+use crate::wire::spec::{StoreKind, StoreSpec};
 use async_nats::jetstream::Context;
 use std::fmt;
 use std::marker::PhantomData;
@@ -117,6 +117,22 @@ impl<T> KvStore<T> {
         let mut store = Self::bind(js, bucket)?;
         let info = store.stream.info().await?;
         store.layout = Arc::new(Layout::of(store.bucket(), info.config.mirror.as_ref()));
+        Ok(store)
+    }
+
+    /// Makes a bucket that is missing; one that is there is compared in what is named, and left alone or changed as
+    /// [`BucketSettings::provision`](super::BucketSettings::provision) says. It is then as if it had been opened.
+    ///
+    /// # Errors
+    /// See [`ProvisionError`](super::ProvisionError).
+    pub async fn create(
+        js: Context,
+        settings: super::BucketSettings,
+    ) -> Result<Self, super::ProvisionError> {
+        settings.check()?;
+        let (bound, config) = super::bucket::make(&js, StoreKind::Kv, &settings).await?;
+        let mut store = Self::new(js, &bound.name, Codec::default(), None);
+        store.layout = Arc::new(Layout::of_config(&bound.name, &config));
         Ok(store)
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::bucket::Storage;
 use super::super::stream::StreamInfo;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a key-value bucket stands, at the moment it was asked.
@@ -22,6 +23,8 @@ use std::time::Duration;
 pub struct KvStatus {
     /// Stored revisions of all keys, deletion markers included.
     pub values: u64,
+    /// Keys, deleted ones with a mark included.
+    pub keys: u64,
     /// What they take, in bytes.
     pub bytes: u64,
     /// The newest revision that was given out.
@@ -30,6 +33,10 @@ pub struct KvStatus {
     pub history: u8,
     /// How long an entry lives; `None` for ever.
     pub ttl: Option<Duration>,
+    /// Whether keys may have times to live of their own.
+    pub key_ttl: bool,
+    /// How long the mark of an entry stays that ended by itself; `None` for no mark.
+    pub limit_markers: Option<Duration>,
     /// Copies.
     pub replicas: u8,
     /// Where the server keeps it.
@@ -38,8 +45,28 @@ pub struct KvStatus {
     pub compressed: bool,
     /// The bucket's bound, in bytes.
     pub max_bytes: Option<u64>,
+    /// One value's bound, in bytes, headers included.
+    pub max_value_size: Option<u64>,
+    /// Whether every replica answers reads.
+    pub direct_get: bool,
+    /// The bucket that this one is a mirror of.
+    pub mirror: Option<String>,
+    /// Watches, listings and other consumers at this moment.
+    pub consumers: u64,
+    /// Pairs that are kept with the bucket; those under `_nats.` are the server's.
+    pub metadata: BTreeMap<String, String>,
     /// What it is for.
     pub description: Option<String>,
+}
+
+impl KvStatus {
+    /// How full the bucket is, from 0 to 1; `None` where it has no bound.
+    #[must_use]
+    pub fn fullness(&self) -> Option<f64> {
+        let bound = self.max_bytes?;
+        // So many bytes that a `f64` rounds them are no matter here.
+        Some(self.bytes as f64 / bound as f64)
+    }
 }
 
 impl From<StreamInfo> for KvStatus {
@@ -47,14 +74,27 @@ impl From<StreamInfo> for KvStatus {
         let StreamInfo { config, state, .. } = info;
         Self {
             values: state.messages,
+            keys: state.num_subjects,
             bytes: state.bytes,
             last_revision: state.last_seq,
             history: u8::try_from(config.max_msgs_per_subject).unwrap_or(u8::MAX),
             ttl: config.ttl(),
+            key_ttl: config.allow_msg_ttl,
+            limit_markers: config.limit_markers(),
+            max_value_size: u64::try_from(config.max_msg_size)
+                .ok()
+                .filter(|&bound| bound > 0),
+            direct_get: config.allow_direct,
+            mirror: config
+                .mirror
+                .as_ref()
+                .map(|mirror| mirror.bucket().to_owned()),
+            consumers: state.consumer_count,
             replicas: config.num_replicas,
             storage: config.storage(),
             compressed: config.compressed(),
             max_bytes: config.max_bytes(),
+            metadata: config.metadata,
             description: config.description,
         }
     }
