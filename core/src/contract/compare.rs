@@ -209,6 +209,9 @@ impl<'d> Compare<'d> {
                     let breaking = store["write"] == "before_reply" || other["write"] == "never";
                     let at = format!("{name} store {}", place(store));
                     self.same(breaking, &at, "`write`", &store["write"], &other["write"]);
+                    let (was, is) = (&store["conditional"], &other["conditional"]);
+                    self.same(!is.is_null(), &at, "`when`", was, is);
+                    self.same(false, &at, "the cache", &store["cache"], &other["cache"]);
                 }
                 None => self.say(
                     true,

@@ -242,9 +242,18 @@ fn store(store: &StoreSpec) -> Value {
         described["conditional"] = true.into();
     }
     if let Some(cache) = &store.cache {
-        described["cache"] = json!({ "fresh-ms": milliseconds(cache.fresh) });
-        if let Some(stale) = cache.stale {
-            described["cache"]["stale-ms"] = milliseconds(stale).into();
+        described["cache"] = json!({
+            "fresh-ms": milliseconds(cache.fresh),
+            "single-flight": word(cache.flight),
+        });
+        let optional = [("stale-ms", cache.stale), ("none-ms", cache.none)];
+        for (name, kept) in optional {
+            if let Some(kept) = kept {
+                described["cache"][name] = milliseconds(kept).into();
+            }
+        }
+        for (code, kept) in cache.errors {
+            described["cache"]["errors-ms"][code.name()] = milliseconds(*kept).into();
         }
     }
     described

@@ -123,7 +123,7 @@ impl Lead {
                 return None;
             };
             seen = next;
-            match cache.judge(&self.key, &seen, reading.wanted, reading.revive) {
+            match cache.judge(&self.key, Some(&seen), reading.wanted, reading.revive) {
                 Judged::Answer(answered) => return Some(answered),
                 Judged::Missing(stale) => self.fall_back_on(stale),
             }

@@ -20,11 +20,17 @@ pub(super) struct Flights {
     map: Arc<Mutex<Map>>,
 }
 
-pub(super) enum Role {
-    /// Call the handler.
+enum Role {
     Lead(Flight),
-    /// Wait for it.
     Follow(Outcome),
+}
+
+/// What became of joining.
+pub(super) enum Joined {
+    /// Call the handler. `stranded` when another was to, and ended without an outcome: cancelled, out of time, panicked.
+    Lead { flight: Flight, stranded: bool },
+    /// Another one has.
+    Landed(Shared),
 }
 
 /// The right to call the handler, until it is dropped; what it landed with is handed out as long.
@@ -41,7 +47,24 @@ impl Flights {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn join(&self, key: &Arc<str>, revision: Option<u64>) -> Role {
+    /// Takes the lead, or waits for who has it; and takes it when that one is gone.
+    pub(super) async fn lead_or_wait(&self, key: &Arc<str>, revision: Option<u64>) -> Joined {
+        let mut stranded = false;
+        loop {
+            match self.join(key, revision) {
+                Role::Lead(flight) => return Joined::Lead { flight, stranded },
+                Role::Follow(mut outcome) => {
+                    let landed = outcome.wait_for(Option::is_some).await;
+                    if let Some(shared) = landed.ok().and_then(|landed| landed.clone()) {
+                        return Joined::Landed(shared);
+                    }
+                    stranded = true;
+                }
+            }
+        }
+    }
+
+    fn join(&self, key: &Arc<str>, revision: Option<u64>) -> Role {
         let id = (Arc::clone(key), revision);
         let mut map = self.lock();
         if let Some(outcome) = map.get(&id) {
@@ -131,10 +154,15 @@ mod tests {
         let flights = Flights::default();
         let key: Arc<str> = "a".into();
         let first = lead(flights.join(&key, None));
-        let mut second = follow(flights.join(&key, None));
-        drop(first);
-        assert!(second.wait_for(Option::is_some).await.is_err());
-        lead(flights.join(&key, None));
+        let second = flights.lead_or_wait(&key, None);
+        let gone = async { drop(first) };
+        match tokio::join!(second, gone).0 {
+            Joined::Lead { flight, stranded } => {
+                assert!(stranded);
+                drop(flight);
+            }
+            Joined::Landed(_) => panic!("nothing was landed with"),
+        }
         assert!(flights.lock().is_empty());
     }
 

@@ -27,7 +27,7 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use claim::Claim;
 use entry::{Held, Seen, Shared, Value, age};
-use flight::{Flight, Flights, Role};
+use flight::{Flight, Flights, Joined};
 use stats::count;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -167,57 +167,60 @@ impl Cache {
         deadline: Instant,
         revive: Revive,
     ) -> Turn {
-        let looked = Instant::now();
-        let seen = self.read(&key).await;
-        loop {
-            let stale = match &seen {
-                Some(seen) => match self.judge(&key, seen, wanted, revive) {
-                    Judged::Answer(answered) => {
-                        count(&self.stats().hits);
-                        return Turn::Answered(answered);
-                    }
-                    Judged::Missing(stale) => stale,
-                },
-                None => None,
-            };
-            let revision = seen.as_ref().map(|seen| seen.revision);
-            let flight = match self.flights.join(&key, revision) {
-                Role::Lead(flight) => flight,
-                Role::Follow(mut outcome) => {
-                    let landed = outcome.wait_for(Option::is_some).await;
-                    let landed = landed.ok().and_then(|landed| landed.clone());
-                    match landed {
-                        Some(shared) => {
-                            count(&self.stats().waited);
-                            return Turn::Answered(given(shared, wanted, revive));
-                        }
-                        // It ended without an outcome: cancelled, out of time, panicked. Another one leads.
-                        None => continue,
-                    }
-                }
-            };
-            let mut lead = Lead {
-                cache: Arc::clone(self),
-                key,
-                revision,
-                looked,
-                stale,
-                flight,
-                claim: None,
-            };
-            if self.spec.flight == SingleFlight::Cluster
-                && let Some(seen) = seen
-            {
-                let reading = claim::Reading { wanted, revive };
-                if let Some(answered) = lead.claim(seen, reading, deadline).await {
-                    count(&self.stats().hits);
-                    lead.share(&answered);
-                    return Turn::Answered(answered);
-                }
+        let mut looked = Instant::now();
+        let mut seen = self.read(&key).await;
+        let mut stale = match self.judge(&key, seen.as_ref(), wanted, revive) {
+            Judged::Answer(answered) => return self.hit(answered),
+            Judged::Missing(stale) => stale,
+        };
+        let revision = seen.as_ref().map(|seen| seen.revision);
+        let (mut flight, stranded) = match self.flights.lead_or_wait(&key, revision).await {
+            Joined::Landed(shared) => {
+                count(&self.stats().waited);
+                return Turn::Answered(given(shared, wanted, revive));
             }
-            count(&self.stats().misses);
-            return Turn::Lead(Box::new(lead));
+            Joined::Lead { flight, stranded } => (flight, stranded),
+        };
+        if stranded {
+            // What was seen before another's flight came to nothing is old; others may have stored an answer meanwhile.
+            looked = Instant::now();
+            seen = self.read(&key).await;
+            if let Some(seen) = &seen {
+                flight.also(seen.revision);
+            }
+            stale = match self.judge(&key, seen.as_ref(), wanted, revive) {
+                Judged::Answer(answered) => {
+                    flight.land(shared_of(&answered));
+                    return self.hit(answered);
+                }
+                Judged::Missing(stale) => stale,
+            };
         }
+        let mut lead = Lead {
+            cache: Arc::clone(self),
+            key,
+            revision: seen.as_ref().map(|seen| seen.revision),
+            looked,
+            stale,
+            flight,
+            claim: None,
+        };
+        if self.spec.flight == SingleFlight::Cluster
+            && let Some(seen) = seen
+        {
+            let reading = claim::Reading { wanted, revive };
+            if let Some(answered) = lead.claim(seen, reading, deadline).await {
+                lead.share(&answered);
+                return self.hit(answered);
+            }
+        }
+        count(&self.stats().misses);
+        Turn::Lead(Box::new(lead))
+    }
+
+    fn hit(&self, answered: Answered) -> Turn {
+        count(&self.stats().hits);
+        Turn::Answered(answered)
     }
 
     /// The key's last message; `None` when that cannot be found out in time.
@@ -249,7 +252,10 @@ impl Cache {
         None
     }
 
-    fn judge(&self, key: &str, seen: &Seen, wanted: Codec, revive: Revive) -> Judged {
+    fn judge(&self, key: &str, seen: Option<&Seen>, wanted: Codec, revive: Revive) -> Judged {
+        let Some(seen) = seen else {
+            return Judged::Missing(None);
+        };
         let value = match &seen.held {
             Held::Nothing => return Judged::Missing(None),
             Held::Failure(error, created) => {
@@ -365,10 +371,14 @@ impl Cache {
 
 impl Lead {
     fn share(&self, answered: &Answered) {
-        self.flight.land(match answered {
-            Answered::Found { body, codec, .. } => Shared::Value(body.clone(), *codec),
-            Answered::Failed(error) => Shared::Failed(error.clone()),
-        });
+        self.flight.land(shared_of(answered));
+    }
+}
+
+fn shared_of(answered: &Answered) -> Shared {
+    match answered {
+        Answered::Found { body, codec, .. } => Shared::Value(body.clone(), *codec),
+        Answered::Failed(error) => Shared::Failed(error.clone()),
     }
 }
 

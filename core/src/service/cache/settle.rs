@@ -13,6 +13,7 @@ use crate::wire::codec::Codec;
 use crate::wire::error::{Code, Error};
 use crate::wire::header;
 use async_nats::{HeaderMap, HeaderValue, Subject};
+use bytes::Bytes;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -73,6 +74,19 @@ impl Context {
 
     /// Replies with what was found.
     pub(crate) async fn give(&self, reply: Option<Subject>, answered: Answered) -> Verdict {
+        if let Answered::Found { body, .. } = &answered
+            && !self.shares(body)
+        {
+            // It was smaller in the codec that it is kept in.
+            let text = format!(
+                "{}: the answer has {} bytes in this encoding, which is more than a message carries",
+                self.spec.subject,
+                body.len()
+            );
+            return self
+                .finish(reply, Instant::now(), Err(Error::resource_exhausted(text)))
+                .await;
+        }
         #[cfg(feature = "tower")]
         if self.layered {
             // The layers are to see it, like any other answer.
@@ -121,7 +135,9 @@ impl Context {
             return self.give(reply, answered).await;
         }
         let planned = self.plan(&mut lead, &outcome);
-        lead.flight.land(shared(&outcome));
+        if let Some(shared) = self.shared(&outcome) {
+            lead.flight.land(shared);
+        }
         let Some(planned) = planned else {
             drop(lead);
             return self.finish(reply, deadline, outcome).await;
@@ -172,9 +188,8 @@ impl Context {
             Ok(Ok(answer)) => {
                 let (body, codec) = answer.bytes()?;
                 answer.keeps(lead.cache.index())?;
-                let fits = body.len() + MAX_HEADERS <= self.client.max_payload();
                 let nothing = entry::is_nothing(body, codec);
-                let kept = fits && (!nothing || spec.none.is_some());
+                let kept = self.shares(body) && (!nothing || spec.none.is_some());
                 kept.then(|| (entry::put(expected, body.clone()), codec))
             }
             Ok(Err(Failed { error, .. })) => {
@@ -184,6 +199,24 @@ impl Context {
             }
             Err(_) => None,
         }
+    }
+
+    /// What those that wait are given. Nothing of what fits no message: each of them calls the handler, whose answer goes
+    /// another way then.
+    fn shared(&self, outcome: &Outcome) -> Option<Shared> {
+        match outcome {
+            Ok(Ok(answer)) => {
+                let (body, codec) = answer.bytes()?;
+                self.shares(body)
+                    .then(|| Shared::Value(body.clone(), codec))
+            }
+            Ok(Err(Failed { error, .. })) => Some(Shared::Failed(error.clone())),
+            Err(refusal) => Some(Shared::Failed(refusal.clone().refused())),
+        }
+    }
+
+    fn shares(&self, body: &Bytes) -> bool {
+        body.len() + MAX_HEADERS <= self.client.max_payload()
     }
 }
 
@@ -248,19 +281,6 @@ fn error_of(outcome: &Outcome) -> Option<&Error> {
     match outcome {
         Ok(Ok(_)) => None,
         Ok(Err(Failed { error, .. })) | Err(error) => Some(error),
-    }
-}
-
-/// What those that wait are given.
-fn shared(outcome: &Outcome) -> Shared {
-    match outcome {
-        Ok(Ok(answer)) => match answer.bytes() {
-            Some((body, codec)) => Shared::Value(body.clone(), codec),
-            // `Server::start` lets no cached method answer with a stream.
-            None => Shared::Failed(Error::internal("a stream is nobody else's").refused()),
-        },
-        Ok(Err(Failed { error, .. })) => Shared::Failed(error.clone()),
-        Err(refusal) => Shared::Failed(refusal.clone().refused()),
     }
 }
 

@@ -400,7 +400,10 @@ fn end_unwritten(
     attempts: u32,
 ) -> Option<FailedWrite> {
     use std::sync::atomic::Ordering::Relaxed;
-    shared.given_up.fetch_add(1, Relaxed);
+    // Nobody was promised what a cache writes, and a conflict there is nothing to look into.
+    if !matches!(job.write.action, WriteAction::PutIf(_)) {
+        shared.given_up.fetch_add(1, Relaxed);
+    }
     telemetry::written(&job.span, None);
     if job.awaited {
         if let Some(waiter) = job.waiter {
