@@ -64,7 +64,7 @@
 //! | local copies of KV buckets | [`View`], [`ViewSnapshot`], [`ViewChanges`], [`ViewStatus`] |
 //! | what goes wrong there | [`StoreError`], [`KeyError`], [`ProvisionError`] |
 //! | keys | [`KeyToken`], [`KeyFilter`], [`Any`], [`check_key`] |
-//! | bodies | [`Codec`] |
+//! | bodies | [`Codec`], and with the feature `codecs` `Format` |
 //!
 //! [`async_nats`], [`serde`] and the trait [`Stream`] are re-exported in the versions that are used here.
 //!
@@ -74,6 +74,7 @@
 //! |---|---|---|
 //! | `view` | `KvStore::view()`: local copies of buckets, read without a lock | on |
 //! | `tower` | layers of tower around calls: [`Server::layer`] and `layer` of a generated server or client | off |
+//! | `codecs` | encodings of your own: `codec = my::Cbor` for a type that implements `Format` | off |
 //! | `msgpack` | `codec = "msgpack"`: bodies and entries in MessagePack, with field names | off |
 //! | `metrics` | counters, gauges and histograms through the facade `metrics`: `METRICS` lists them | off |
 //! | `otel` | W3C trace context in requests, calls and stored entries, through OpenTelemetry | off |
@@ -126,6 +127,8 @@ pub use streaming::StreamBreak;
 #[cfg(feature = "metrics")]
 pub use telemetry::{METRICS, Metric, MetricKind};
 pub use wire::codec::{Codec, CodecError};
+#[cfg(feature = "codecs")]
+pub use wire::codec::{CodecTaken, CustomCodec, Format, FormatError};
 pub use wire::context::{Caller, Context};
 pub use wire::error::{Code, Error, ServiceError};
 pub use wire::header::HeaderError;

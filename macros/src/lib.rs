@@ -45,7 +45,7 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 /// | `description` | a string | the first paragraph of the trait's documentation |
 /// | `queue_group` | a name, or `false`: every instance gets every request | `"q"` |
 /// | `timeout` | a duration, `"500ms"`, `"5s"`, `"1h30m"` (ms, s, m, h, d, w) | `"5s"` |
-/// | `codec` | `"json"`, or `"msgpack"` with the feature `msgpack` | `"json"` |
+/// | `codec` | `"json"`, or `"msgpack"` with the feature `msgpack`, or a type that implements `Format`, `my::Cbor`, with the feature `codecs` | `"json"` |
 /// | `metadata` | pairs of strings: `metadata(owner = "team-a", "x-y" = "z")` | none |
 /// | `crate` | a path, where `nats-service` is renamed or re-exported | `::nats_service` |
 ///
@@ -69,7 +69,7 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 /// - the trait, with `Send + Sync + 'static` as supertraits, and futures that are `Send`; implement it with `async fn`;
 /// - `ProfilesServer<S>`: `new(service)`, `from_arc(arc)`, for `Server::serve`;
 /// - `ProfilesClient`: `new(nats)`, `with_jetstream(js)`, `with_timeout(duration)`, `with_retry(policy)`,
-///   `with_header(name, value)`, `with_context(&ctx)`, `with_events(&events)`, `local(service)`, `local_from(server)`, `stores()`, and every method as a `Call`; an
+///   `with_header(name, value)`, `with_context(&ctx)`, `with_events(&events)`, `with_codec(codec)`, `local(service)`, `local_from(server)`, `stores()`, and every method as a `Call`; an
 ///   argument of an owned type is taken by value or by reference;
 /// - `ProfilesStores`: `new(js)`, and for every method that keeps its answers a typed store, `ProfilesSaveProfileStore`, with
 ///   `at(..)` and `matching(..)` that take the captures of its key in order, named after the last part of each;

@@ -37,10 +37,11 @@ pub(crate) struct Service {
     pub(crate) same_answers: Vec<SameAnswer>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     Json,
     MessagePack,
+    /// A type of the user's.
+    Own(syn::Path),
 }
 
 pub(crate) enum Item {
@@ -273,6 +274,7 @@ pub(crate) const RESERVED: &[&str] = &[
     "local_from",
     "layer",
     "with_events",
+    "with_codec",
     "stores",
     "clone",
 ];

@@ -123,6 +123,7 @@ mod pages {
         buckets
         cache
         client
+        codecs
         context
         contract
         errors

@@ -9,7 +9,7 @@ use crate::connection::{ConnectionEvents, Denial};
 use crate::layer::Wants;
 use crate::store::{self, ObjectReader, StoreError};
 use crate::telemetry;
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::Error;
 use crate::wire::error_reply;
 use crate::wire::header;
@@ -163,7 +163,8 @@ impl Exchange {
     /// both are more than a server takes, which would end the connection.
     pub(super) fn request_headers(&self, limit: Duration) -> Result<Option<HeaderMap>, Failure> {
         let spec = self.spec;
-        let headers = call_headers(spec, self.headers.as_deref(), limit);
+        let codec = self.core.codec.unwrap_or(spec.codec);
+        let headers = call_headers(spec, codec, self.headers.as_deref(), limit);
         let transport = &self.core.transport;
         transport.check(spec.subject, headers.as_ref(), &self.body)?;
         Ok(headers)
@@ -171,14 +172,20 @@ impl Exchange {
 
     /// Takes a reply for what it is.
     pub(super) async fn read(&self, message: Message) -> Result<Received, Failure> {
+        let own = self.core.codec.unwrap_or(self.spec.codec);
         let codec = match content_type(&message) {
-            Some(said) => Codec::from_content_type(said).unwrap_or(self.spec.codec),
-            None => self.spec.codec,
+            Some(said) => own
+                .or_named(said)
+                .or_else(|| self.spec.codec.or_named(said))
+                .ok_or_else(|| CodecError::unknown(said, own)),
+            None => Ok(self.spec.codec),
         };
         let headers = message.headers.unwrap_or_default();
         if let Some(error) = error_reply::read(&headers, &message.payload) {
             return Err(CallError::Service(error));
         }
+        // An error is JSON, whatever else is spoken: only an answer needs its codec.
+        let codec = codec.map_err(CallError::Decode)?;
         let content = match headers.get(header::OBJECT) {
             None if self.streams => {
                 Content::Stream(ByteStream::new(std::io::Cursor::new(message.payload)))
@@ -209,13 +216,14 @@ pub(super) fn closed() -> Failure {
 /// The caller's headers, and those of every request; none at all in the usual case, where the contract says it.
 pub(super) fn call_headers(
     spec: &MethodSpec,
+    codec: Codec,
     more: Option<&HeaderMap>,
     limit: Duration,
 ) -> Option<HeaderMap> {
     let mut headers = more.cloned();
-    if spec.codec != Codec::Json {
+    if codec != Codec::Json || spec.codec != Codec::Json {
         let headers = headers.get_or_insert_default();
-        headers.insert(header::CONTENT_TYPE, spec.codec.content_type());
+        headers.insert(header::CONTENT_TYPE, codec.content_type());
     }
     // The service has its own clock run from the receipt for as long as the contract says: only less than that is news,
     // and a hundredth less is not worth a header.

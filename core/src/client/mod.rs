@@ -30,6 +30,7 @@ use crate::connection::ConnectionEvents;
 use crate::layer::CallLayer;
 use crate::store::StoreError;
 use crate::streaming::{Inbox, is_inbox};
+use crate::wire::codec::Codec;
 use crate::wire::context::Context;
 use crate::wire::header::{self, HeaderError};
 use crate::wire::loopback::Loopback;
@@ -56,6 +57,8 @@ pub struct ClientCore {
     /// Of the call on whose behalf it calls.
     deadline: Option<Instant>,
     events: Option<ConnectionEvents>,
+    /// Instead of the contract's.
+    codec: Option<Codec>,
 }
 
 impl ClientCore {
@@ -80,6 +83,7 @@ impl ClientCore {
             headers: None,
             deadline: None,
             events: None,
+            codec: None,
         }
     }
 
@@ -144,6 +148,13 @@ impl ClientCore {
         }
     }
 
+    /// Writes requests in this codec, and so gets its answers in it.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
     /// Lets calls see what the server says to the connection.
     #[must_use]
     pub fn with_events(mut self, events: &ConnectionEvents) -> Self {
@@ -164,7 +175,8 @@ impl ClientCore {
         &self,
         body: &B,
     ) -> Call<M::Answer, M::Error, R> {
-        Call::new(self, M::SPEC, M::SPEC.codec.encode(body))
+        let codec = self.codec.unwrap_or(M::SPEC.codec);
+        Call::new(self, M::SPEC, codec.encode(body))
     }
 
     /// Prepares a call that is answered with a stream of `T`; `uploaded` where it sends one, too.

@@ -8,16 +8,22 @@ use crate::store::Keys;
 use crate::store::persist::{Permit, Writer};
 use crate::wire::codec::{Codec, CodecError};
 use crate::wire::context::{self, Extensions};
-use crate::wire::error::{Code, Error};
+use crate::wire::error::Error;
 use crate::wire::header;
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderName, Message};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// A request that is being served, but for what is typed in it.
 pub(crate) struct Admitted {
-    /// What it is written in, and what its answer will be.
+    /// What it is written in.
     pub(crate) codec: Codec,
+    /// What its answer is to be written in.
+    answer_codec: Codec,
+    /// What the answer's entries are written in, where that is something else.
+    stored_codec: Option<Codec>,
+    /// The answer has to say what it is written in, even if that is the usual.
+    says_type: bool,
     /// `None` when the method has no stores.
     pub(crate) keys: Option<Keys>,
     /// For each of the stores that writes.
@@ -40,12 +46,21 @@ impl Admitted {
         self.context.as_ref().map(|context| &context.0)
     }
 
+    /// What the answer is to be written in, and what its entries, where that is something else.
+    pub(crate) fn codecs(&self) -> (Codec, Option<Codec>) {
+        (self.answer_codec, self.stored_codec)
+    }
+
     pub(crate) fn answer(self, content: Content) -> Answer {
-        let headers = self
+        let mut headers = self
             .context()
             .and_then(|context| context.take_reply_headers());
+        if self.says_type {
+            let headers = headers.get_or_insert_default();
+            headers.insert(header::CONTENT_TYPE, self.answer_codec.content_type());
+        }
         let keys = self.keys.map(Keys::finish);
-        Answer::new(content, self.codec, headers, keys, self.room)
+        Answer::new(content, self.answer_codec, headers, keys, self.room)
     }
 
     /// The handler's own error.
@@ -65,8 +80,18 @@ impl Context {
         deadline: Instant,
     ) -> Result<Admitted, Error> {
         let stores = self.spec.stores;
+        let (codec, answer_codec) = match &headers {
+            None => (self.spec.codec, self.spec.codec),
+            Some(headers) => self.named_codecs(headers)?,
+        };
+        let usual = codec == answer_codec && codec == self.spec.codec;
         Ok(Admitted {
-            codec: self.request_codec(headers.as_ref())?,
+            codec,
+            answer_codec,
+            // Who asks does not decide what others find in a bucket.
+            stored_codec: (!usual && !stores.is_empty() && answer_codec != self.spec.codec)
+                .then_some(self.spec.codec),
+            says_type: !usual && answer_codec == Codec::Json,
             keys: (!stores.is_empty()).then(|| Keys::new(stores.iter().map(|store| store.key))),
             room: Vec::new(),
             context: self.spec.context.then(|| {
@@ -100,22 +125,33 @@ impl Context {
         received + timeout
     }
 
-    /// What the body is written in: what its header says, or else what the service speaks.
-    fn request_codec(&self, headers: Option<&HeaderMap>) -> Result<Codec, Error> {
-        let Some(said) = headers.and_then(|headers| headers.get(header::CONTENT_TYPE)) else {
-            return Ok(self.spec.codec);
+    /// What the body is written in, and what the answer is to be: what the headers say of each, or else what the service
+    /// speaks, and for the answer what the request is written in.
+    fn named_codecs(&self, headers: &HeaderMap) -> Result<(Codec, Codec), Error> {
+        let own = self.spec.codec;
+        let of = |name| {
+            let value = headers.get(HeaderName::from_static(name));
+            value.map(|value| value.as_str())
         };
-        Codec::from_content_type(said.as_str()).ok_or_else(|| {
-            Error::new(
-                Code::InvalidArgument,
-                format!(
-                    "{}: a body of type `{}` is not understood; send `{}`",
-                    self.spec.subject,
-                    said.as_str(),
-                    self.spec.codec.content_type()
-                ),
-            )
-        })
+        let request = match of(header::CONTENT_TYPE) {
+            None => own,
+            Some(said) => own.or_named(said).ok_or_else(|| {
+                self.not_spoken(&format!("a body of type `{said}` is not understood"))
+            })?,
+        };
+        let answer = match of(header::ACCEPT) {
+            None => request,
+            Some(said) => request.accepted(said).ok_or_else(|| {
+                self.not_spoken(&format!("an answer of type `{said}` cannot be given"))
+            })?,
+        };
+        Ok((request, answer))
+    }
+
+    fn not_spoken(&self, what: &str) -> Error {
+        let (subject, spoken) = (self.spec.subject, self.spec.codec.spoken());
+        let text = format!("{subject}: {what}; spoken here: `{}`", spoken.join("`, `"));
+        Error::invalid_argument(text)
     }
 
     pub(crate) fn undecodable(&self, error: &CodecError) -> Error {

@@ -5,6 +5,7 @@ use super::placement::Place;
 use super::stats::Stats;
 use crate::store::WriterStats;
 use crate::store::persist::Writers;
+use crate::wire::codec::Codec;
 use crate::wire::spec::{MethodSpec, ServiceSpec};
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
@@ -51,6 +52,9 @@ pub(crate) struct Metadata {
     pub(crate) endpoints: BTreeMap<String, Pairs>,
 }
 
+/// What a service's bodies may be written in, its own first.
+const CONTENT_TYPES: &str = "content-types";
+
 impl Metadata {
     pub(crate) fn of(spec: &ServiceSpec) -> Self {
         let pairs = |pairs: &[(&str, &str)]| -> Pairs {
@@ -60,8 +64,15 @@ impl Metadata {
                 .collect()
         };
         let methods = spec.methods.iter();
+        let mut service = pairs(spec.metadata);
+        // A service that says nothing speaks JSON.
+        let own = spec.methods.first().map(|method| method.codec);
+        if let Some(own) = own.filter(|own| *own != Codec::Json) {
+            let spoken = own.spoken().join(", ");
+            service.entry(CONTENT_TYPES.to_owned()).or_insert(spoken);
+        }
         Self {
-            service: pairs(spec.metadata),
+            service,
             endpoints: methods
                 .map(|method| {
                     let mut metadata = pairs(method.metadata);

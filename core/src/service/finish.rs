@@ -70,7 +70,8 @@ pub(crate) struct Answer {
 
 /// What a handler's answer is made of.
 pub(crate) enum Content {
-    Bytes(Bytes),
+    /// As it is sent; and as it is kept, where that is in the service's own codec and the caller wants another.
+    Bytes(Bytes, Option<(Bytes, Codec)>),
     /// Still to be produced, while it is stored.
     Stream(ByteStream),
 }
@@ -94,10 +95,11 @@ impl Answer {
 }
 
 impl Answer {
-    /// What it is, unless it is still to be produced.
+    /// What it is as it is kept, unless it is still to be produced.
     pub(crate) fn bytes(&self) -> Option<(&Bytes, Codec)> {
         match &self.content {
-            Content::Bytes(body) => Some((body, self.codec)),
+            Content::Bytes(_, Some((body, codec))) => Some((body, *codec)),
+            Content::Bytes(body, None) => Some((body, self.codec)),
             Content::Stream(_) => None,
         }
     }
@@ -193,7 +195,7 @@ impl Context {
         match outcome {
             // The usual case, and the one that has to be cheap: a plain reply, and nothing to keep.
             Ok(Ok(Answer {
-                content: Content::Bytes(body),
+                content: Content::Bytes(body, None),
                 codec: Codec::Json,
                 headers: None,
                 kept: None,
@@ -257,11 +259,12 @@ impl Context {
             kept,
         } = answer;
         let ToKeep { keys, room } = kept.map(|kept| *kept).unwrap_or_default();
-        let (body, reference) = match content {
-            Content::Bytes(body) => (body, None),
+        let (body, kept_codec, kept_body, reference) = match content {
+            Content::Bytes(body, None) => (body.clone(), codec, body, None),
+            Content::Bytes(body, Some((kept, codec))) => (body, codec, kept, None),
             Content::Stream(stream) => {
                 let stored = self.store_stream(stream, &keys).await?;
-                (Bytes::new(), Some(stored))
+                (Bytes::new(), codec, Bytes::new(), Some(stored))
             }
         };
         let stored = reference.is_some();
@@ -276,10 +279,10 @@ impl Context {
                     action: match spec.action {
                         // What was stored as it was produced needs no write any more.
                         StoreAction::Put if stored => return None,
-                        StoreAction::Put => WriteAction::Put(body.clone()),
+                        StoreAction::Put => WriteAction::Put(kept_body.clone()),
                         StoreAction::Evict => WriteAction::Delete,
                     },
-                    content_type: codec.content_type(),
+                    content_type: kept_codec.content_type(),
                     trace: Trace::default(),
                 };
                 Some(Planned {
@@ -328,7 +331,7 @@ impl Context {
                 write,
             } = planned;
             let reference =
-                by_reference.then(|| Reference::new(spec, &write.key, digest(&kept.body)));
+                by_reference.then(|| Reference::new(spec, &write.key, digest(&kept_body)));
             let revision = writer
                 .submit_and_wait(write, permit, write_deadline(deadline))
                 .await
@@ -348,6 +351,10 @@ impl Context {
             }
             if let Some(reference) = reference {
                 reference.write(headers);
+                if kept.codec != kept_codec {
+                    kept.codec = kept_codec;
+                    headers.insert(header::CONTENT_TYPE, kept_codec.content_type());
+                }
                 kept.body = Bytes::new();
             }
         }

@@ -8,6 +8,7 @@ use super::finish::{Content, Context, Outcome, Verdict};
 use crate::__private::HandleStream;
 use crate::__private::{Handle, Sent};
 use crate::layer::Layers;
+use crate::wire::codec::Codec;
 use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
@@ -168,10 +169,15 @@ pub(crate) fn close<S, M: Handle<S>>(
     }
     let content = match ByteStream::of_answer(value) {
         Ok(stream) => Content::Stream(stream),
-        Err(value) => match call.codec.encode(&value) {
-            Ok(body) => Content::Bytes(body),
-            Err(error) => return Err(internal(&error)),
-        },
+        Err(value) => {
+            let (codec, stored) = call.codecs();
+            let encode = |codec: Codec| Ok((codec.encode(&value)?, codec));
+            let stored = stored.map(encode).transpose();
+            match (codec.encode(&value), stored) {
+                (Ok(body), Ok(stored)) => Content::Bytes(body, stored),
+                (Err(error), _) | (_, Err(error)) => return Err(internal(&error)),
+            }
+        }
     };
     Ok(Ok(call.answer(content)))
 }

@@ -180,7 +180,7 @@ fn response(outcome: Outcome) -> Response {
     };
     let headers = answer.headers.take().map(|headers| *headers);
     let body = match &answer.content {
-        Content::Bytes(body) => body.clone(),
+        Content::Bytes(body, _) => body.clone(),
         Content::Stream(_) => Default::default(),
     };
     let mut response = Response::of(headers.unwrap_or_default(), Ok(body));
@@ -200,7 +200,7 @@ fn outcome(context: &Context, mut response: Response) -> Outcome {
     };
     let Some(Ok(mut answer)) = rest.map(|rest| rest.downcast::<Answer>()) else {
         // A layer's own answer, which no store is promised.
-        let content = Content::Bytes(body);
+        let content = Content::Bytes(body, None);
         return Ok(Ok(Answer::new(
             content,
             context.spec.codec,
@@ -210,8 +210,11 @@ fn outcome(context: &Context, mut response: Response) -> Outcome {
         )));
     };
     answer.headers = headers;
-    if matches!(answer.content, Content::Bytes(_)) || !body.is_empty() {
-        answer.content = Content::Bytes(body);
+    match &answer.content {
+        // As it was, and so is what is kept of it.
+        Content::Bytes(before, _) if *before == body => {}
+        Content::Stream(_) if body.is_empty() => {}
+        _ => answer.content = Content::Bytes(body, None),
     }
     Ok(Ok(*answer))
 }

@@ -117,6 +117,17 @@ impl Server {
         self
     }
 
+    /// Lets its services understand this codec too, besides their own and those in the box: in requests that name it in
+    /// `Content-Type`, and for answers that are asked for in it by `Accept`. See [`Codec::register`].
+    ///
+    /// # Errors
+    /// When its media type is another codec's already.
+    #[cfg(feature = "codecs")]
+    pub fn with_codec(self, codec: crate::Codec) -> Result<Self, crate::wire::codec::CodecTaken> {
+        codec.register()?;
+        Ok(self)
+    }
+
     /// Adds a service: the generated `..Server` around your implementation.
     pub fn serve(mut self, service: impl Service) -> Self {
         let spec = service.spec();
@@ -242,6 +253,10 @@ impl Server {
             return Err(StartError::NoService);
         }
         self.check_subjects()?;
+        #[cfg(feature = "codecs")]
+        for method in self.methods() {
+            method.codec.register()?;
+        }
         self.placement.check()?;
         let stores = self.open_stores().await?;
         let begun = Instant::now();

@@ -71,6 +71,10 @@ pub enum StartError {
         /// What async-nats says.
         source: async_nats::SubscribeError,
     },
+    /// A service's codec has the media type of another one.
+    #[cfg(feature = "codecs")]
+    #[error(transparent)]
+    Codec(#[from] crate::wire::codec::CodecTaken),
     /// The server's permissions deny what a service needs. Only a connection with
     /// [`ConnectionEvents`](crate::ConnectionEvents) shows it.
     #[error("the service would not be heard: {0}")]

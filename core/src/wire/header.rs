@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The media type of a body or of an entry.
 pub(crate) const CONTENT_TYPE: &str = "Content-Type";
+/// The media types that a caller understands.
+pub(crate) const ACCEPT: &str = "Accept";
 /// ADR-32: the text of an error reply.
 pub(crate) const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// ADR-32: the number of an error reply.

@@ -105,6 +105,12 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 Self { core: self.core.layer(layer) }
             }
 
+            /// Writes requests in this codec instead of the service's own, and gets answers in it.
+            #[must_use]
+            #vis fn with_codec(self, codec: #private::Codec) -> Self {
+                Self { core: self.core.with_codec(codec) }
+            }
+
             /// The stores that hold the answers.
             ///
             /// # Errors

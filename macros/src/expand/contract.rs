@@ -133,9 +133,12 @@ fn spec(names: &Names<'_>, method: &Method) -> TokenStream {
         option(limit.map(|limit| quote!(#limit)))
     });
     let metadata = pairs(&method.metadata);
-    let codec = match names.service.codec {
+    let codec = match &names.service.codec {
         Codec::Json => quote!(#private::Codec::Json),
         Codec::MessagePack => quote!(#private::Codec::MessagePack),
+        // Without the feature the path is an error already.
+        Codec::Own(_) if !cfg!(feature = "codecs") => quote!(#private::Codec::Json),
+        Codec::Own(path) => quote!(#private::Codec::of::<#path>()),
     };
     let stream = match (&method.answers, &method.upload) {
         (None, None) => quote!(None),

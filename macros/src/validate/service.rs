@@ -202,24 +202,41 @@ pub(super) fn service(
 }
 
 fn codec(reader: &mut Reader<'_>) -> Codec {
+    let literal = reader.options.iter().any(|option| {
+        option.name == "codec"
+            && match &option.value {
+                options::Value::Tokens(tokens) => syn::parse2::<syn::Path>(tokens.clone()).is_err(),
+                _ => true,
+            }
+    });
+    if !literal && let Some(path) = reader.path("codec", "my::Cbor") {
+        if !cfg!(feature = "codecs") {
+            reader.errors.at(
+                &path.tokens,
+                "an encoding of your own needs the feature `codecs`; switch it on in Cargo.toml: `nats-service = { version = \"..\", features = [\"codecs\"] }`",
+            );
+        }
+        return Codec::Own(path.value);
+    }
+    // The value says whether it is MessagePack.
     let choices = [
-        ("json", Codec::Json, "readable by any tool; the default"),
+        ("json", false, "readable by any tool; the default"),
         (
             "msgpack",
-            Codec::MessagePack,
+            true,
             "MessagePack with field names, smaller; needs the feature `msgpack`",
         ),
     ];
-    let Some(codec) = reader.choice("codec", &choices) else {
+    let Some(codec) = reader.choice("codec", &choices).filter(|codec| codec.value) else {
         return Codec::Json;
     };
-    if codec.value == Codec::MessagePack && !cfg!(feature = "msgpack") {
+    if !cfg!(feature = "msgpack") {
         reader.errors.at(
             &codec.tokens,
             "`codec = \"msgpack\"` needs the feature `msgpack`; switch it on in Cargo.toml: `nats-service = { version = \"..\", features = [\"msgpack\"] }`",
         );
     }
-    codec.value
+    Codec::MessagePack
 }
 
 fn without_ours(attrs: &[Attribute]) -> Vec<Attribute> {

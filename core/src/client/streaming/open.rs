@@ -134,7 +134,7 @@ struct Door<'d> {
 impl Door<'_> {
     /// What the request says besides its body.
     fn headers(&self, more: Option<&HeaderMap>, limit: Duration) -> HeaderMap {
-        let mut headers = call_headers(self.spec, more, limit).unwrap_or_default();
+        let mut headers = call_headers(self.spec, self.spec.codec, more, limit).unwrap_or_default();
         let head = Head {
             allowed: self.window,
             beat: self.pace.millis(),

@@ -72,7 +72,7 @@ fn held(stored: Stored, codec: Codec) -> Held {
     let headers = &stored.headers;
     let said = headers.get(header::CONTENT_TYPE);
     let codec = said
-        .and_then(|said| Codec::from_content_type(said.as_str()))
+        .and_then(|said| codec.or_named(said.as_str()))
         .unwrap_or(codec);
     let value = |created| Value {
         body: stored.payload.clone(),
@@ -146,6 +146,10 @@ pub(super) fn is_nothing(body: &[u8], codec: Codec) -> bool {
         Codec::Json => body == b"null",
         #[cfg(feature = "msgpack")]
         Codec::MessagePack => body == [0xc0],
+        #[cfg(feature = "codecs")]
+        codec => codec
+            .encode(&None::<()>)
+            .is_ok_and(|nothing| nothing == body),
     }
 }
 

@@ -67,7 +67,11 @@ impl Context {
         };
         let keys = call.keys.as_ref();
         match keys.and_then(|keys| keys.made(cache.index())) {
-            Some(key) => cache.look(key.into(), call.codec, deadline, revive).await,
+            Some(key) => {
+                cache
+                    .look(key.into(), call.codecs().0, deadline, revive)
+                    .await
+            }
             None => Turn::Plain,
         }
     }
@@ -270,7 +274,7 @@ fn outcome(answered: Answered) -> Outcome {
             from,
             revision,
         } => {
-            let content = Content::Bytes(body);
+            let content = Content::Bytes(body, None);
             let headers = Some(Box::new(headers(from, revision)));
             Ok(Ok(Answer::new(content, codec, headers, None, Vec::new())))
         }

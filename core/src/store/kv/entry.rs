@@ -157,10 +157,7 @@ pub(super) fn own_headers(headers: &HeaderMap) -> HeaderMap {
 /// Decodes by what the entry says of itself, or else by `codec`.
 pub(super) fn decode<T: DeserializeOwned>(stored: &Stored, codec: Codec) -> Result<T, CodecError> {
     let named = stored.headers.get(CONTENT_TYPE);
-    let codec = named
-        .and_then(|value| Codec::from_content_type(value.as_str()))
-        .unwrap_or(codec);
-    codec.decode(&stored.payload)
+    codec.decode_named(named.map(|value| value.as_str()), &stored.payload)
 }
 
 impl<T: DeserializeOwned> Entry<T> {

@@ -6,7 +6,6 @@ use super::reader::{self, Part};
 use super::upload::Upload;
 use super::{ObjectInfo, ObjectLink, ObjectMeta, ObjectReader, ObjectStore, info, manage};
 use crate::store::stream::check_bucket;
-use crate::wire::codec::Codec;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -327,8 +326,7 @@ impl<T: DeserializeOwned> ObjectKey<T> {
         };
         let info = reader.info().clone();
         let bytes = reader.into_bytes().await?;
-        let named = info.content_type().and_then(Codec::from_content_type);
-        match named.unwrap_or(self.store.codec).decode(&bytes) {
+        match self.store.codec.decode_named(info.content_type(), &bytes) {
             Ok(value) => Ok(Some(StoredObject { value, info })),
             Err(source) => Err(StoreError::Undecodable {
                 key: info.name,

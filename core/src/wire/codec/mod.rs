@@ -3,6 +3,14 @@
 //! Decoding refuses what is left over after the value, and nesting deeper than a message has any use for: both come
 //! from the network.
 
+#[cfg(feature = "codecs")]
+mod custom;
+#[cfg(feature = "codecs")]
+mod guard;
+
+#[cfg(feature = "codecs")]
+pub use custom::{CodecTaken, CustomCodec, Format, FormatError};
+
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -11,7 +19,8 @@ use std::fmt;
 /// The encoding of a body or of a stored value.
 ///
 /// A service has one, named by `#[nats_service(codec = "..")]`; it is written into the `Content-Type` header of every
-/// entry that the service stores, so that a reader in any language knows what the bytes are.
+/// entry that the service stores, so that a reader in any language knows what the bytes are. Requests may be in any codec that
+/// the service's process knows: those in the box, and those that were [registered](Self::register).
 ///
 /// ```
 /// use nats_service::Codec;
@@ -30,7 +39,16 @@ pub enum Codec {
     /// MessagePack with field names (maps, not arrays, so that a field may be added). Needs the feature `msgpack`.
     #[cfg(feature = "msgpack")]
     MessagePack,
+    /// One that implements `Format`, see [`Codec::of`]. Needs the feature `codecs`.
+    #[cfg(feature = "codecs")]
+    Custom(CustomCodec),
 }
+
+const IN_THE_BOX: &[Codec] = &[
+    Codec::Json,
+    #[cfg(feature = "msgpack")]
+    Codec::MessagePack,
+];
 
 /// A value could not be encoded or decoded.
 ///
@@ -41,16 +59,41 @@ pub enum Codec {
 #[derive(Debug, Clone)]
 pub struct CodecError {
     format: &'static str,
-    encoding: bool,
+    doing: Doing,
     message: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Doing {
+    Encoding,
+    Decoding,
+    Choosing,
 }
 
 impl CodecError {
     fn new(format: &'static str, encoding: bool, message: &dyn fmt::Display) -> Self {
+        let doing = match encoding {
+            true => Doing::Encoding,
+            false => Doing::Decoding,
+        };
+        let message = message.to_string();
         Self {
             format,
-            encoding,
-            message: message.to_string(),
+            doing,
+            message,
+        }
+    }
+
+    /// The bytes say that they are of a type that nobody here reads.
+    pub(crate) fn unknown(content_type: &str, own: Codec) -> Self {
+        let content_type = super::header::sanitize(content_type, 128);
+        Self {
+            format: own.name(),
+            doing: Doing::Choosing,
+            message: format!(
+                "`{content_type}` is read by no codec here; there are `{}`",
+                own.spoken().join("`, `")
+            ),
         }
     }
 }
@@ -60,10 +103,10 @@ impl fmt::Display for CodecError {
         let Self {
             format, message, ..
         } = self;
-        if self.encoding {
-            write!(f, "the value cannot be written as {format}: {message}")
-        } else {
-            write!(f, "the bytes are not the expected {format}: {message}")
+        match self.doing {
+            Doing::Encoding => write!(f, "the value cannot be written as {format}: {message}"),
+            Doing::Decoding => write!(f, "the bytes are not the expected {format}: {message}"),
+            Doing::Choosing => f.write_str(message),
         }
     }
 }
@@ -136,6 +179,11 @@ impl Codec {
                 Ok(()) => Ok(scratch.into_bytes()),
                 Err(error) => Err(CodecError::new("MessagePack", true, &error)),
             },
+            #[cfg(feature = "codecs")]
+            Codec::Custom(custom) => match custom.encode(value, &mut scratch.0) {
+                Ok(()) => Ok(scratch.into_bytes()),
+                Err(error) => Err(CodecError::new(custom.name(), true, &error)),
+            },
         }
     }
 
@@ -168,6 +216,28 @@ impl Codec {
                 }
                 Ok(value)
             }
+            #[cfg(feature = "codecs")]
+            Codec::Custom(custom) => custom
+                .decode(bytes)
+                .map_err(|e| CodecError::new(custom.name(), false, &e)),
+        }
+    }
+
+    /// Decodes what says of itself that it is `said`. One that says nothing is in this codec; so, perhaps, is one whose type
+    /// nobody knows, since other programs write `text/plain` over JSON.
+    pub(crate) fn decode_named<'de, T: Deserialize<'de>>(
+        self,
+        said: Option<&str>,
+        bytes: &'de [u8],
+    ) -> Result<T, CodecError> {
+        let Some(said) = said else {
+            return self.decode(bytes);
+        };
+        match self.or_named(said) {
+            Some(codec) => codec.decode(bytes),
+            None => self
+                .decode(bytes)
+                .map_err(|_| CodecError::unknown(said, self)),
         }
     }
 
@@ -178,6 +248,20 @@ impl Codec {
             Codec::Json => b"null",
             #[cfg(feature = "msgpack")]
             Codec::MessagePack => &[0xc0],
+            #[cfg(feature = "codecs")]
+            Codec::Custom(custom) => custom.unit(),
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Codec::Json => "JSON",
+            #[cfg(feature = "msgpack")]
+            Codec::MessagePack => "MessagePack",
+            #[cfg(feature = "codecs")]
+            Codec::Custom(custom) => custom.name(),
         }
     }
 
@@ -188,22 +272,95 @@ impl Codec {
             Codec::Json => "application/json",
             #[cfg(feature = "msgpack")]
             Codec::MessagePack => "application/msgpack",
+            #[cfg(feature = "codecs")]
+            Codec::Custom(custom) => custom.content_type(),
         }
     }
 
-    /// The codec of a `Content-Type` header's value; parameters (`; charset=utf-8`) are passed over.
+    /// The codec of a `Content-Type` header's value, if this process knows it; parameters (`; charset=utf-8`) are passed over.
     #[must_use]
     pub fn from_content_type(value: &str) -> Option<Self> {
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        if media_type.eq_ignore_ascii_case("application/json") {
-            return Some(Codec::Json);
+        let media_type = media_type(value);
+        let in_the_box = IN_THE_BOX.iter().find(|codec| codec.is(media_type));
+        #[cfg(feature = "codecs")]
+        if in_the_box.is_none() {
+            return custom::known()
+                .into_iter()
+                .find(|codec| codec.is(media_type));
         }
-        #[cfg(feature = "msgpack")]
-        if media_type.eq_ignore_ascii_case("application/msgpack") {
-            return Some(Codec::MessagePack);
-        }
-        None
+        in_the_box.copied()
     }
+
+    /// The codec of `said`, where this is one that needs no registration.
+    pub(crate) fn or_named(self, said: &str) -> Option<Self> {
+        match self.is(media_type(said)) {
+            true => Some(self),
+            false => Self::from_content_type(said),
+        }
+    }
+
+    fn is(self, media_type: &str) -> bool {
+        self.content_type().eq_ignore_ascii_case(media_type)
+    }
+
+    /// The codec of a type of yours.
+    #[cfg(feature = "codecs")]
+    #[must_use]
+    pub const fn of<F: Format>() -> Self {
+        Codec::Custom(CustomCodec::new::<F>())
+    }
+
+    /// Lets everything in this process read the codec where a request, a reply or a stored value names it. `Server::serve`,
+    /// `Server::with_codec` and `with_codec` of a client do it by themselves; a program that only reads stores calls it.
+    ///
+    /// # Errors
+    /// When its media type is another codec's already.
+    #[cfg(feature = "codecs")]
+    pub fn register(self) -> Result<(), CodecTaken> {
+        custom::register(self)
+    }
+
+    /// What is understood where this is the service's own: the media types, this one first.
+    pub(crate) fn spoken(self) -> Vec<&'static str> {
+        let mut all = vec![self.content_type()];
+        let mut add = |codec: &Codec| {
+            if !codec.is(self.content_type()) {
+                all.push(codec.content_type());
+            }
+        };
+        IN_THE_BOX.iter().for_each(&mut add);
+        #[cfg(feature = "codecs")]
+        custom::known().iter().for_each(&mut add);
+        all
+    }
+
+    /// The codec that a caller wants its answer in, by its `Accept` header: the one that it likes best of those that are
+    /// spoken, and of several the first. `self` where anything is fine; `None` where nothing is.
+    pub(crate) fn accepted(self, accept: &str) -> Option<Self> {
+        let mut best: Option<(f32, Self)> = None;
+        for wanted in accept.split(',') {
+            let quality = wanted.split(';').skip(1).find_map(|parameter| {
+                let (name, value) = parameter.split_once('=')?;
+                let value: f32 = value.trim().parse().ok()?;
+                name.trim().eq_ignore_ascii_case("q").then_some(value)
+            });
+            let quality = quality.unwrap_or(1.0);
+            let codec = match media_type(wanted) {
+                "*/*" | "application/*" => Some(self),
+                _ => self.or_named(wanted),
+            };
+            let better = best.is_none_or(|(best, _)| quality > best);
+            if let (Some(codec), true) = (codec, better && quality > 0.0) {
+                best = Some((quality, codec));
+            }
+        }
+        best.map(|(_, codec)| codec)
+    }
+}
+
+/// A media type without its parameters.
+fn media_type(value: &str) -> &str {
+    value.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]
@@ -230,6 +387,34 @@ mod tests {
             Some(Codec::Json)
         );
         assert_eq!(Codec::from_content_type("text/plain"), None);
+    }
+
+    #[test]
+    fn an_answer_is_in_the_codec_that_its_caller_likes_best_of_those_that_are_spoken() {
+        let accepted = |accept: &str| Codec::Json.accepted(accept).map(Codec::content_type);
+        let json = Some("application/json");
+        for accept in [
+            "application/json",
+            "*/*",
+            "text/html, application/json;q=0.1",
+            "application/*",
+            "APPLICATION/JSON; charset=utf-8",
+        ] {
+            assert_eq!(accepted(accept), json, "{accept}");
+        }
+        for accept in ["", "text/html", "application/json;q=0", ",;,", "q=1"] {
+            assert_eq!(accepted(accept), None, "{accept}");
+        }
+        #[cfg(feature = "msgpack")]
+        {
+            let msgpack = Some("application/msgpack");
+            assert_eq!(accepted("application/msgpack, application/json"), msgpack);
+            assert_eq!(
+                accepted("application/json;q=0.5, application/msgpack"),
+                msgpack
+            );
+            assert_eq!(accepted("application/msgpack;q=0.5, */*"), json);
+        }
     }
 
     #[test]
