@@ -235,10 +235,9 @@ async fn a_stream_is_opened_through_the_layers_of_both_sides_or_not_at_all() {
     let nats = Nats::start().await;
     let doorman = layer_fn(|next: Next| Doorman(next));
     let (_running, keeper, client) = gate(&nats, |server| server.layer(doorman)).await;
-    let error = soon("an error", client.spell())
-        .await
-        .err()
-        .expect("no token was sent");
+    let Err(error) = soon("an error", client.spell()).await else {
+        panic!("no token was sent");
+    };
     assert_eq!(
         (error.code(), keeper.begun.load(SeqCst)),
         (Code::Unauthenticated, 0)
