@@ -3,9 +3,18 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn cargo(arguments: &[&str]) -> String {
+    String::from_utf8(output(arguments).stdout).expect("text")
+}
+
+/// What cargo says to the terminal, when it succeeds.
+fn run(arguments: &[&str]) -> String {
+    String::from_utf8(output(arguments).stderr).expect("text")
+}
+
+fn output(arguments: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the workspace");
@@ -20,7 +29,7 @@ fn cargo(arguments: &[&str]) -> String {
         output.status.success(),
         "cargo {arguments:?} failed:\n{err}"
     );
-    String::from_utf8(output.stdout).expect("text")
+    output
 }
 
 /// `1.89` and `1.89.0` alike.
@@ -60,25 +69,20 @@ fn no_dependency_asks_for_a_newer_rust_than_we_do() {
     }
 }
 
+/// The packages that a package is built with on Linux.
+fn tree(package: &str, more: &[&str]) -> BTreeSet<String> {
+    let mut arguments = vec!["tree", "--locked", "-e", "normal", "--prefix", "none"];
+    arguments.extend(["--target", "x86_64-unknown-linux-gnu", "--format", "{p}"]);
+    arguments.extend(["-p", package]);
+    arguments.extend(more);
+    let tree = cargo(&arguments);
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
+}
+
 #[test]
 fn default_features_bring_little_more_than_async_nats_does() {
-    let tree = |package: &str| -> BTreeSet<String> {
-        let tree = cargo(&[
-            "tree",
-            "--offline",
-            "-e",
-            "normal",
-            "-p",
-            package,
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ]);
-        let names = tree.lines().filter_map(|line| line.split(' ').next());
-        names.map(str::to_owned).collect()
-    };
-    let (ours, theirs) = (tree("nats-service"), tree("async-nats"));
+    let (ours, theirs) = (tree("nats-service", &[]), tree("async-nats", &[]));
     let more: Vec<&str> = ours.difference(&theirs).map(String::as_str).collect();
     // The first and the last are for `view()`; without default features they do not come.
     let expected = [
@@ -88,4 +92,79 @@ fn default_features_bring_little_more_than_async_nats_does() {
         "rustversion",
     ];
     assert_eq!(more, expected);
+}
+
+#[test]
+fn the_list_of_dependencies_is_the_one_that_cargo_has() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/DEPENDENCIES.md");
+    let text = std::fs::read_to_string(file).expect("the list");
+    let (always, optional) = text.split_once("## Optional").expect("two parts");
+    let cell = |row: &str, number: usize| row.split('|').nth(number).unwrap_or_default().to_owned();
+    let quoted = |text: &str| {
+        text.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect()
+    };
+    let rows = |text: &str| -> Vec<String> {
+        let rows = text.lines().filter(|line| line.starts_with("| `"));
+        rows.map(str::to_owned).collect()
+    };
+    let listed: BTreeSet<String> = rows(always)
+        .iter()
+        .flat_map(|row| -> BTreeSet<String> { quoted(&cell(row, 1)) })
+        .collect();
+    let mut built = tree("nats-service", &[]);
+    built.remove("nats-service");
+    assert_eq!(listed, built);
+    for row in rows(always) {
+        assert!(!cell(&row, 2).trim().is_empty(), "no reason: {row}");
+    }
+
+    let mut features = BTreeSet::from(["view".to_owned(), "default".to_owned()]);
+    for row in rows(optional) {
+        let names: BTreeSet<String> = quoted(&cell(&row, 1));
+        let feature = names.first().expect("a name").clone();
+        let with = tree("nats-service", &["--features", &feature]);
+        let more: BTreeSet<String> = with
+            .difference(&tree("nats-service", &[]))
+            .cloned()
+            .collect();
+        assert_eq!(quoted(&cell(&row, 2)), more, "{feature}");
+        features.insert(feature);
+    }
+    assert_eq!(features, all_features());
+}
+
+/// The features of `nats-service`, by its manifest.
+fn all_features() -> BTreeSet<String> {
+    let metadata = cargo(&["metadata", "--locked", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let ours = packages
+        .iter()
+        .find(|package| package["name"] == "nats-service");
+    let features = ours.expect("listed")["features"].as_object();
+    features.expect("features").keys().cloned().collect()
+}
+
+/// What `cargo hack check --feature-powerset --depth 2` does, without another tool to install.
+#[test]
+fn features_build_alone_in_pairs_and_together_without_a_warning() {
+    let all = all_features();
+    let all: Vec<&String> = all.iter().filter(|name| *name != "default").collect();
+    let mut sets = vec![String::new()];
+    for (i, one) in all.iter().enumerate() {
+        sets.push((*one).clone());
+        sets.extend(all[i + 1..].iter().map(|other| format!("{one},{other}")));
+    }
+    let together: Vec<&str> = all.iter().map(|name| name.as_str()).collect();
+    sets.push(together.join(","));
+    for features in &sets {
+        let mut arguments = vec!["check", "--locked", "--quiet", "-p", "nats-service"];
+        arguments.extend(["--no-default-features", "--features", features]);
+        let said = run(&arguments);
+        assert_eq!(said, "", "--features {features:?}");
+    }
 }
