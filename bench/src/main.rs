@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         "serve" => contender::serve(&args),
         "load" => load::main(&args),
         "writes" => writes::run(&args),
+        "keys" => benches::kv::read(&args),
         "transfer" => benches::object::transfer(&args),
         _ => compare(&args),
     });

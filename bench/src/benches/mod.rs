@@ -4,6 +4,7 @@
 mod compile;
 mod compute;
 mod echo;
+pub(crate) mod kv;
 pub(crate) mod object;
 mod persist;
 mod smoke;
@@ -32,6 +33,10 @@ const NAMES: &[(&str, &str)] = &[
     (
         "object",
         "speed and memory of uploads and downloads, against async-nats",
+    ),
+    (
+        "kv",
+        "many keys at once and a million names, against async-nats",
     ),
     ("compile", "what fifty methods cost to compile"),
     ("writer", "many values into one bucket"),
@@ -101,6 +106,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "persist" => persist::run(plan).await?,
         "writer" => writer::run(plan).await?,
         "object" => object::run(plan).await?,
+        "kv" => kv::run(plan).await?,
         _ => compile::run(plan).await?,
     };
     let report = Report {

@@ -186,7 +186,7 @@ async fn count(mut object: impl AsyncRead + Unpin, buffer: &mut [u8]) -> Result<
 }
 
 /// A line of `/proc/self/status`, in KiB.
-fn memory(what: &str) -> Result<u64> {
+pub(super) fn memory(what: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(what));
     let figure = line.and_then(|line| line.split_whitespace().next());
