@@ -277,3 +277,54 @@ async fn a_confirmed_read_through_a_leader_that_slept_never_shows_the_past() {
     }
     println!("{past} of 3 reads from a leader that had slept showed the past");
 }
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_shows_the_past_and_confirms_nothing() {
+    let cluster = TestCluster::builder().partitions(true).start().await;
+    let cluster = cluster.unwrap();
+    replicated(&cluster).await;
+    let old = cluster.stream_leader("KV_b").await.unwrap();
+    let inside = through(&cluster, old).await;
+    let outside = through(&cluster, (old + 1) % 3).await;
+    let first = inside.put(&1).await.unwrap();
+    cluster.cut_off(old).await.unwrap();
+    let mut second = 0;
+    until("a write through the new leader", async || {
+        match outside.put(&2).await {
+            Ok(written) => {
+                second = written;
+                true
+            }
+            Err(_) => false,
+        }
+    })
+    .await;
+    // The old leader knows of nothing, as long as it believes in itself.
+    if let Ok(entry) = inside.read(ReadLevel::Leader).await {
+        assert_eq!(entry.unwrap().revision, first);
+        println!("a leader that was cut off showed the past");
+    }
+    assert_eq!(inside.get().await.unwrap().unwrap().revision, first);
+    let patience = Duration::from_secs(3);
+    match inside.read_within(ReadLevel::Confirmed, patience).await {
+        Err(StoreError::Timeout | StoreError::Unavailable { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    match inside
+        .read_within(ReadLevel::AtLeast(second), patience)
+        .await
+    {
+        Err(
+            StoreError::NotVisible { .. } | StoreError::Timeout | StoreError::Unavailable { .. },
+        ) => {}
+        other => panic!("{other:?}"),
+    }
+    let confirmed = soon("a read", outside.read(ReadLevel::Confirmed)).await;
+    assert_eq!(confirmed.unwrap().unwrap().revision, second);
+    cluster.rejoin(old).await.unwrap();
+    until("it has heard", async || {
+        let read = inside.read(ReadLevel::AtLeast(second)).await;
+        read.is_ok_and(|entry| entry.is_some_and(|entry| *entry.value() == 2))
+    })
+    .await;
+}
