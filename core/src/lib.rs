@@ -61,6 +61,7 @@
 //! | answers of any size | [`macro@object_store`], [`ByteStream`] |
 //! | KV buckets | [`KvStore`], [`KvKey`], [`KvSelection`], [`Entry`], [`Change`]; [`WatchBuilder`], [`Watch`], [`WatchEvent`] |
 //! | object buckets | [`ObjectStore`], [`ObjectKey`], [`ObjectSelection`], [`ObjectInfo`], [`ObjectReader`] |
+//! | several keys at once | [`Transaction`], [`Committed`], [`TransactionError`], [`TransactionConflict`], [`UnknownOutcome`], [`Outcome`] |
 //! | local copies of KV buckets | [`View`], [`ViewSnapshot`], [`ViewChanges`], [`ViewStatus`] |
 //! | what goes wrong there | [`StoreError`], [`KeyError`], [`ProvisionError`] |
 //! | keys | [`KeyToken`], [`KeyFilter`], [`Any`], [`check_key`] |
@@ -119,7 +120,8 @@ pub use store::{
     WriteError, WriterStats, check_key,
 };
 pub use store::{
-    ObjectLink, ObjectMeta, Progress, RemovedOrphans, Upload, UploadToken, UploadTokenError,
+    Committed, ObjectLink, ObjectMeta, Outcome, Progress, RemovedOrphans, Transaction,
+    TransactionConflict, TransactionError, UnknownOutcome, Upload, UploadToken, UploadTokenError,
 };
 #[cfg(feature = "view")]
 pub use store::{View, ViewChanges, ViewSnapshot, ViewStatus};

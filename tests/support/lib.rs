@@ -138,6 +138,7 @@ mod pages {
         service
         stores
         testing
+        transactions
         watch
     }
 }

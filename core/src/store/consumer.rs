@@ -364,7 +364,10 @@ impl OrderedConsumer {
                 Ok(None) => self.abandon(),
                 Err(_) => {
                     let silent = live.seen.elapsed() > self.options.heartbeat.mul_f32(2.5);
-                    if waits_in_vain || silent || live.connects != connects(&self.statistics) {
+                    let again = live.connects != connects(&self.statistics);
+                    let client = self.stream.js.client();
+                    let lost = client.connection_state() != State::Connected;
+                    if waits_in_vain || silent || again || lost {
                         self.abandon();
                     } else {
                         return Some(Ok(Step::Quiet));

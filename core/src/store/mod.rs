@@ -30,6 +30,9 @@ pub use kv::{
     KvWriterBuilder, ManyEntries, Newer, Operation, ReadLevel, Snapshot, Watch, WatchBuilder,
     WatchEvent, WithTtl,
 };
+pub use kv::{
+    Committed, Outcome, Transaction, TransactionConflict, TransactionError, UnknownOutcome,
+};
 #[cfg(feature = "view")]
 pub use kv::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use object::{

@@ -98,6 +98,9 @@ pub(crate) struct StreamConfig {
     pub(crate) mirror: Option<Mirror>,
     #[serde(default)]
     pub(crate) allow_msg_ttl: bool,
+    /// Batches that are stored whole or not at all.
+    #[serde(default)]
+    pub(crate) allow_atomic: bool,
     #[serde(default)]
     subject_delete_marker_ttl: u64,
     #[serde(default)]

@@ -203,8 +203,8 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
     let setting = |name: &str| option(store.setting(name).map(|value| setting(private, value)));
     let [history, ttl, description, replicas, storage] =
         ["history", "ttl", "description", "replicas", "storage"].map(setting);
-    let [max_bytes, max_value_size, compression] =
-        ["max_bytes", "max_value_size", "compression"].map(setting);
+    let [max_bytes, max_value_size, compression, atomic] =
+        ["max_bytes", "max_value_size", "compression", "atomic"].map(setting);
     let [key_ttl, limit_markers] = ["key_ttl", "limit_markers"].map(setting);
     let provision = match store.setting("provision") {
         Some(SettingValue::Provision(provision)) => *provision,
@@ -233,6 +233,7 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
                 max_bytes: #max_bytes,
                 max_value_size: #max_value_size,
                 compression: #compression,
+                atomic: #atomic,
                 provision: #private::Provision::#provision,
             },
             key: #key,

@@ -25,6 +25,7 @@ const KV_STORE: &[&str] = &[
     "max_bytes",
     "max_value_size",
     "compression",
+    "atomic",
     "write",
     "provision",
     "shared_key",
@@ -46,6 +47,7 @@ const KV_CACHE: &[&str] = &[
     "max_bytes",
     "max_value_size",
     "compression",
+    "atomic",
     "write",
     "provision",
     "shared_key",
@@ -495,6 +497,8 @@ fn settings(reader: &mut Reader<'_>, kind: Kind, is_cache: bool) -> Vec<Setting>
         "compression",
         compression.map(|value| value.map(SettingValue::Bool)),
     );
+    let atomic = reader.boolean("atomic");
+    add("atomic", atomic.map(|value| value.map(SettingValue::Bool)));
     let provision = reader.choice(
         "provision",
         &[

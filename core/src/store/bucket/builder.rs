@@ -51,6 +51,7 @@ pub struct BucketSettings {
     max_bytes: Option<u64>,
     max_value_size: Option<u32>,
     compression: Option<bool>,
+    atomic: Option<bool>,
     placement: Option<Placement>,
     republish: Option<Republish>,
     mirror: Option<Origin>,
@@ -247,6 +248,12 @@ impl BucketSettings {
         self
     }
 
+    /// Whether it takes [transactions](crate::Transaction): several keys at once. Needs nats-server 2.12.
+    pub fn atomic(mut self, on: bool) -> Self {
+        self.atomic = Some(on);
+        self
+    }
+
     /// Which servers may keep it.
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = Some(placement);
@@ -424,6 +431,12 @@ impl Settings for BucketSettings {
                 number,
             ),
             setting("compression", "compression", compression, compressed),
+            setting(
+                "atomic",
+                "allow_atomic",
+                self.atomic.map(Value::from),
+                boolean,
+            ),
             setting("placement", "placement", placement, whole),
             setting("republish", "republish", republish, whole),
             setting(

@@ -39,6 +39,8 @@ pub struct BucketSpec {
     pub max_value_size: Option<u32>,
     /// S2 compression on disk.
     pub compression: Option<bool>,
+    /// Transactions: several keys at once. KV only; server 2.12.
+    pub atomic: Option<bool>,
     /// What to do at start when the bucket is there, or is not.
     pub provision: Provision,
 }

@@ -64,7 +64,8 @@ pub enum ProvisionError {
     },
     /// The server is too old for a setting, which it would drop without a word.
     #[error(
-        "bucket `{bucket}` cannot have `{setting}` on this server: its JetStream API is of level {level}, and it needs level 1, nats-server 2.11 or later"
+        "bucket `{bucket}` cannot have `{setting}` on this server: its JetStream API is of level {level}, and it needs level {needed}, nats-server {} or later",
+        if *.needed > 1 { "2.12" } else { "2.11" }
     )]
     OldApi {
         /// The bucket.
@@ -73,6 +74,8 @@ pub enum ProvisionError {
         setting: &'static str,
         /// What the server says of itself; 0 where it says nothing.
         level: u64,
+        /// What the setting needs.
+        needed: u64,
     },
     /// It has other settings than are named for it.
     #[error("bucket `{bucket}` is not as its attribute says: {}. Either change the attribute, or say `provision = \"update\"` to change just these settings on the server, or `provision = \"warn\"` to start all the same", list(.differences))]
@@ -378,16 +381,17 @@ impl Api<'_> {
 
     /// Asks the server for its API level, not its version, where a setting needs one.
     async fn check_level(&self) -> Result<(), ProvisionError> {
-        let Some(setting) = self.spec.needs_level_1(self.kind) else {
+        let Some((setting, needed)) = self.spec.needs_level(self.kind) else {
             return Ok(());
         };
         let account = self.ask("INFO".to_owned(), &json!({})).await?;
         let account = account.map_err(|error| self.refused("INFO", error))?;
         match account["api"]["level"].as_u64().unwrap_or(0) {
-            level @ 0 => Err(ProvisionError::OldApi {
+            level if level < needed => Err(ProvisionError::OldApi {
                 bucket: self.spec.name().to_owned(),
                 setting,
                 level,
+                needed,
             }),
             _ => Ok(()),
         }

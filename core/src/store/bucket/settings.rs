@@ -110,6 +110,7 @@ impl Settings for BucketSpec {
             Storage::File => json!("file"),
             Storage::Memory => json!("memory"),
         });
+        let atomic = self.atomic.filter(|_| kv).map(Value::from);
         let compression = self
             .compression
             .map(|on| json!(if on { "s2" } else { "none" }));
@@ -139,6 +140,7 @@ impl Settings for BucketSpec {
             ),
             setting("max_value_size", "max_msg_size", value_size, number),
             setting("compression", "compression", compression, compressed),
+            setting("atomic", ATOMIC, atomic, boolean),
         ]
         .into_iter()
         .flatten()
@@ -147,6 +149,7 @@ impl Settings for BucketSpec {
 }
 
 const KEY_TTL: &str = "allow_msg_ttl";
+const ATOMIC: &str = "allow_atomic";
 const MARKERS: &str = "subject_delete_marker_ttl";
 
 impl dyn Settings + '_ {
@@ -158,14 +161,19 @@ impl dyn Settings + '_ {
         }
     }
 
-    /// The first setting that servers below API level 1 would drop without a word.
-    pub(super) fn needs_level_1(&self, kind: StoreKind) -> Option<&'static str> {
-        let mut named = self.named(kind).into_iter();
-        let young = named.find(|named| match named.field {
-            KEY_TTL => named.value == true,
-            field => field == MARKERS,
-        });
-        young.map(|named| named.setting)
+    /// The setting that needs the highest API level, and that level: servers below drop it without a word.
+    pub(super) fn needs_level(&self, kind: StoreKind) -> Option<(&'static str, u64)> {
+        let level = |named: &Named| match named.field {
+            ATOMIC if named.value == true => 2,
+            KEY_TTL if named.value == true => 1,
+            MARKERS => 1,
+            _ => 0,
+        };
+        let named = self.named(kind).into_iter();
+        let needed = named.map(|named| (named.setting, level(&named)));
+        needed
+            .max_by_key(|(_, level)| *level)
+            .filter(|(_, level)| *level > 0)
     }
 
     /// The configuration of a stream that is to be made: ADR-8's and ADR-20's, with what is named.
@@ -278,6 +286,7 @@ impl BucketSpec {
             max_bytes: self.max_bytes.or(other.max_bytes),
             max_value_size: self.max_value_size.or(other.max_value_size),
             compression: self.compression.or(other.compression),
+            atomic: self.atomic.or(other.atomic),
             provision: if rank(self.provision) >= rank(other.provision) {
                 self.provision
             } else {

@@ -231,6 +231,7 @@ const EMPTY: BucketSpec = BucketSpec {
     max_bytes: None,
     max_value_size: None,
     compression: None,
+    atomic: None,
     provision: Provision::Create,
 };
 

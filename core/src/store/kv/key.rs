@@ -306,7 +306,7 @@ impl<T: DeserializeOwned> KvKey<T> {
     }
 }
 
-fn marker(operation: &str) -> HeaderMap {
+pub(super) fn marker(operation: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("KV-Operation", operation);
     headers

@@ -10,6 +10,7 @@ mod many;
 mod read;
 mod selection;
 mod status;
+mod transaction;
 mod ttl;
 #[cfg(feature = "view")]
 mod view;
@@ -22,6 +23,9 @@ pub use many::{GetMany, ManyEntries, Snapshot};
 pub use read::{Newer, ReadLevel};
 pub use selection::{Entries, KeyNames, KvSelection};
 pub use status::KvStatus;
+pub use transaction::{
+    Committed, Outcome, Transaction, TransactionConflict, TransactionError, UnknownOutcome,
+};
 pub use ttl::WithTtl;
 #[cfg(feature = "view")]
 pub use view::{View, ViewChanges, ViewSnapshot, ViewStatus};
