@@ -236,6 +236,13 @@ pub fn error_field<T: Serialize>(value: &T) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
+/// A field of a typed error that is what lies behind it. Known by its type, so that it needs no mark.
+#[must_use]
+pub fn cause<T: 'static>(field: &T) -> Option<&(dyn std::error::Error + 'static)> {
+    let cause = (field as &dyn std::any::Any).downcast_ref::<crate::Cause>();
+    cause.map(|cause| cause as &(dyn std::error::Error + 'static))
+}
+
 /// The details of an error with named fields.
 pub fn error_object<const N: usize>(fields: [(&str, serde_json::Value); N]) -> serde_json::Value {
     let fields = fields.map(|(name, value)| (name.to_owned(), value));

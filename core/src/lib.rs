@@ -51,7 +51,7 @@
 //! |---|---|
 //! | the contract | [`macro@nats_service`], [`macro@endpoint`], [`macro@message`] |
 //! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_cache`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`SingleFlight`], [`Provision`], [`Storage`] |
-//! | errors | [`derive@ServiceError`], [`Error`], [`Code`] |
+//! | errors | [`derive@ServiceError`], [`Error`], [`Code`], [`Cause`] |
 //! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
 //! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
 //! | what happens to a connection | [`ConnectionEvents`], [`ConnectionEvent`], [`ConnectionCounts`], [`Denial`] |
@@ -128,6 +128,7 @@ pub use store::{View, ViewChanges, ViewSnapshot, ViewStatus};
 pub use streaming::StreamBreak;
 #[cfg(feature = "metrics")]
 pub use telemetry::{METRICS, Metric, MetricKind};
+pub use wire::cause::Cause;
 pub use wire::codec::{Codec, CodecError};
 #[cfg(feature = "codecs")]
 pub use wire::codec::{CodecTaken, CustomCodec, Format, FormatError};

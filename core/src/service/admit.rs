@@ -6,6 +6,7 @@
 use super::finish::{Answer, Content, Context, Failed};
 use crate::store::Keys;
 use crate::store::persist::{Permit, Writer};
+use crate::wire::cause;
 use crate::wire::codec::{Codec, CodecError};
 use crate::wire::context::{self, Extensions};
 use crate::wire::error::Error;
@@ -16,6 +17,7 @@ use std::time::Instant;
 
 /// A request that is being served, but for what is typed in it.
 pub(crate) struct Admitted {
+    subject: &'static str,
     /// What it is written in.
     pub(crate) codec: Codec,
     /// What its answer is to be written in.
@@ -63,8 +65,12 @@ impl Admitted {
         Answer::new(content, self.answer_codec, headers, keys, self.room)
     }
 
-    /// The handler's own error.
-    pub(crate) fn failure(self, error: Error) -> Failed {
+    /// The handler's own error. What lies behind it is for the operator, and stays here.
+    pub(crate) fn failure(self, typed: &(dyn std::error::Error + 'static), error: Error) -> Failed {
+        if let Some(causes) = cause::chain(typed) {
+            let (code, variant) = (error.code(), error.variant());
+            tracing::warn!(subject = self.subject, %code, variant, %error, causes, "a handler failed");
+        }
         let headers = self
             .context()
             .and_then(|context| context.take_reply_headers());
@@ -86,6 +92,7 @@ impl Context {
         };
         let usual = codec == answer_codec && codec == self.spec.codec;
         Ok(Admitted {
+            subject: self.spec.subject,
             codec,
             answer_codec,
             // Who asks does not decide what others find in a bucket.

@@ -158,7 +158,7 @@ pub(crate) fn close<S, M: Handle<S>>(
 ) -> Outcome {
     let value = match returned {
         Ok(value) => value,
-        Err(error) => return Ok(Err(call.failure(error.to_wire()))),
+        Err(error) => return Ok(Err(call.failure(&error, error.to_wire()))),
     };
     let codec = call.codec;
     if let Some(keys) = &mut call.keys

@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens a subscription or touches a store; both sides and the engine use it.
 
+pub(crate) mod cause;
 pub(crate) mod codec;
 pub(crate) mod context;
 pub(crate) mod error;

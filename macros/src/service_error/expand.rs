@@ -19,7 +19,7 @@ pub(super) fn expand(error: &ErrorType) -> TokenStream {
         .iter()
         .map(|variant| from_wire(error, variant, &private));
     let display = if error.display {
-        display(error)
+        display(error, &private)
     } else {
         quote!()
     };
@@ -224,8 +224,9 @@ fn describe(error: &ErrorType, private: &TokenStream) -> TokenStream {
     }
 }
 
-fn display(error: &ErrorType) -> TokenStream {
+fn display(error: &ErrorType, private: &TokenStream) -> TokenStream {
     let ident = &error.ident;
+    let source = source(error, private);
     let arms = error.variants.iter().map(|variant| {
         let cfgs = &variant.cfgs;
         let Some(message) = &variant.message else {
@@ -249,6 +250,37 @@ fn display(error: &ErrorType) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl ::core::error::Error for #ident {}
+        impl ::core::error::Error for #ident {
+            #source
+        }
+    }
+}
+
+/// What lies behind the error: the field whose type is `Cause`, which a function of the runtime finds.
+fn source(error: &ErrorType, private: &TokenStream) -> TokenStream {
+    let with_fields = error.variants.iter();
+    let with_fields = with_fields.filter(|variant| !variant.fields.is_empty());
+    let arms: Vec<_> = with_fields
+        .map(|variant| {
+            let (cfgs, all) = (&variant.cfgs, variant.all());
+            let pattern = variant.pattern(error, &all);
+            let fields = all.iter().map(|&number| {
+                let binding = variant.binding(number);
+                quote!(.or_else(|| #private::cause(#binding)))
+            });
+            quote!(#(#cfgs)* #pattern => ::core::option::Option::None #(#fields)*,)
+        })
+        .collect();
+    if arms.is_empty() {
+        return quote!();
+    }
+    quote! {
+        fn source(&self) -> ::core::option::Option<&(dyn ::core::error::Error + 'static)> {
+            #[allow(unreachable_patterns)]
+            match self {
+                #(#arms)*
+                _ => ::core::option::Option::None,
+            }
+        }
     }
 }
