@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod foreign;
 pub mod guide;
+pub mod ledger;
 pub mod objects;
 pub mod spout;
 

@@ -32,6 +32,8 @@ pub struct ShutdownReport {
     pub written: u64,
     /// Answers whose callers were told of success and which are not, or perhaps not, in their bucket. Put them elsewhere.
     pub unwritten: Vec<FailedWrite>,
+    /// What the writers of the buckets came to, over their whole life.
+    pub writers: Vec<WriterStats>,
     /// Endpoints whose requests had not ended in time; those requests were answered with `Unavailable`.
     pub cut_short: usize,
     /// Streams that had not ended in time; their callers were told `Unavailable`.
@@ -102,6 +104,7 @@ impl Running {
         let report = ShutdownReport {
             written: drained.written,
             unwritten: drained.unwritten,
+            writers: self.writer_stats(),
             cut_short,
             cut_streams,
         };

@@ -22,6 +22,9 @@ const OVERHEAD: usize = 256;
 pub struct WriterStats {
     /// The bucket.
     pub bucket: String,
+    /// Writes that were taken over, ever: the sum of `written`, `superseded`, `given_up`, `queued` and `in_flight`, but for
+    /// what changes while they are read.
+    pub accepted: u64,
     /// Writes that wait to be sent, the ones between two attempts among them.
     pub queued: usize,
     /// Writes that were sent and are not acknowledged yet.
@@ -64,6 +67,7 @@ pub(super) struct Shared {
     bytes: AtomicUsize,
     freed: Notify,
     pending: AtomicUsize,
+    accepted: AtomicU64,
     start: Instant,
     pub(super) metrics: WriterMetrics,
     pub(super) in_flight: AtomicUsize,
@@ -84,6 +88,7 @@ impl Shared {
             bytes: AtomicUsize::new(0),
             freed: Notify::new(),
             pending: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
             start: Instant::now(),
             metrics: WriterMetrics::new(bucket),
             in_flight: AtomicUsize::new(0),
@@ -164,6 +169,7 @@ impl Shared {
         let oldest = self.oldest.load(Relaxed);
         WriterStats {
             bucket: self.bucket.to_string(),
+            accepted: self.accepted.load(Relaxed),
             queued: pending.saturating_sub(in_flight),
             in_flight,
             written: self.written.load(Relaxed),
@@ -202,6 +208,7 @@ impl Permit {
         self.bytes = size + OVERHEAD;
         self.shared.bytes.fetch_add(self.bytes, Relaxed);
         self.shared.pending.fetch_add(1, Relaxed);
+        self.shared.accepted.fetch_add(1, Relaxed);
     }
 
     /// Whether it is of this writer.

@@ -1,0 +1,277 @@
+//! A service, its callers, its readers and those who contend for one key, on a cluster that fails: everything they were told
+//! is recorded, and compared in the end with what the bucket holds.
+//!
+//! Used by a test in a short form, and by `bench` in a long one. What a single server's failure does is in
+//! `tests/faults.rs`.
+
+mod check;
+mod load;
+
+pub use check::Findings;
+
+use crate::{PATIENCE, soon};
+use async_nats::jetstream;
+use load::{History, Load};
+use nats_service::{KvStore, Running, Server, nats_service};
+use nats_service_testkit::{Proxy, TestCluster};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The bucket.
+pub const BUCKET: &str = "ledger";
+/// Keys of each kind. Many, so that the history of none is cut short.
+const KEYS: usize = 12;
+/// Answers between two faults.
+const BETWEEN: usize = 60;
+
+/// What fails. Each is undone before the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The bucket's leader is killed, and started again.
+    LeaderKilled,
+    /// The bucket's leader stands still until another is elected, and goes on.
+    LeaderPaused,
+    /// The bucket's leader is stopped in order, and started again.
+    LeaderStopped,
+    /// The bucket's leader is cut off from the others until they have elected another; clients reach it still.
+    LeaderCutOff,
+    /// The service is gone at once, and another one starts.
+    ServiceKilled,
+    /// The service drains, and another one starts.
+    ServiceReplaced,
+    /// The connection of callers and readers breaks.
+    ConnectionCut,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::LeaderKilled,
+        Self::ServiceReplaced,
+        Self::LeaderPaused,
+        Self::ConnectionCut,
+        Self::LeaderCutOff,
+        Self::ServiceKilled,
+        Self::LeaderStopped,
+    ];
+}
+
+/// Something that is counted up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Whose.
+    pub key: String,
+    /// How far it is.
+    pub number: u64,
+}
+
+/// Counts, and keeps how far it is.
+#[nats_service(timeout = "3s")]
+pub trait Ledger {
+    /// Answers, then writes.
+    #[kv_store(bucket = "ledger", key = "later.<key>", history = 64, replicas = 3)]
+    async fn later(&self, key: String) -> Count;
+
+    /// Writes, then answers.
+    #[kv_store(
+        bucket = "ledger",
+        key = "first.<key>",
+        history = 64,
+        replicas = 3,
+        write = "before_reply"
+    )]
+    async fn first(&self, key: String) -> Count;
+}
+
+/// What outlives a service: how far each key was counted.
+#[derive(Debug, Clone, Default)]
+struct Counter(Arc<Mutex<HashMap<String, u64>>>);
+
+struct Counting {
+    counter: Counter,
+    /// How many answers this instance has given to its writer.
+    handled: Arc<Mutex<u64>>,
+}
+
+impl Counting {
+    fn next(&self, kind: &str, key: String) -> Count {
+        let mut counts = self.counter.0.lock().expect("no panic");
+        let number = counts.entry(format!("{kind}.{key}")).or_default();
+        *number += 1;
+        *self.handled.lock().expect("no panic") += 1;
+        Count {
+            key,
+            number: *number,
+        }
+    }
+}
+
+impl Ledger for Counting {
+    async fn later(&self, key: String) -> Count {
+        self.next("later", key)
+    }
+
+    async fn first(&self, key: String) -> Count {
+        self.next("first", key)
+    }
+}
+
+/// A service that can be killed: its runtime is its own, and goes with its connection and all its tasks.
+struct Instance {
+    runtime: Option<tokio::runtime::Runtime>,
+    running: Option<Running>,
+    handled: Arc<Mutex<u64>>,
+}
+
+impl Instance {
+    async fn start(urls: Vec<String>, counter: Counter) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let handled = Arc::<Mutex<u64>>::default();
+        let counting = Counting {
+            counter,
+            handled: handled.clone(),
+        };
+        let started = runtime.spawn(async move {
+            let nats = async_nats::connect(urls).await.expect("a connection");
+            let js = jetstream::new(nats.clone());
+            let server = Server::new(nats).with_jetstream(js);
+            server
+                .serve(LedgerServer::new(counting))
+                .start()
+                .await
+                .expect("it starts")
+        });
+        let running = soon("the service", started).await.expect("no panic");
+        Self {
+            runtime: Some(runtime),
+            running: Some(running),
+            handled,
+        }
+    }
+
+    fn kill(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        drop(self.running.take());
+    }
+
+    /// Drains it. Its counts have to add up: everything that it handled was written, or given up, or replaced.
+    async fn stop(mut self, findings: &mut Findings) {
+        let (Some(running), Some(runtime)) = (self.running.take(), self.runtime.take()) else {
+            return;
+        };
+        let stopped = runtime.spawn(running.shutdown(PATIENCE));
+        let report = match soon("the stop", stopped).await.expect("no panic") {
+            Ok(report) => report,
+            Err(error) => {
+                findings.problem(format!("a service did not drain: {error}"));
+                error.0
+            }
+        };
+        let handled = *self.handled.lock().expect("no panic");
+        for writer in &report.writers {
+            let ended = writer.written + writer.given_up + writer.superseded;
+            let pending = (writer.queued + writer.in_flight) as u64;
+            if (writer.accepted, writer.accepted) != (handled, ended + pending) {
+                findings.problem(format!(
+                    "{handled} were handled, and the writer says {writer:?}"
+                ));
+            }
+        }
+        runtime.shutdown_background();
+    }
+}
+
+/// Runs every fault `rounds` times under load, and says what was found.
+///
+/// # Panics
+/// When the cluster does not come back.
+pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
+    let cluster = TestCluster::builder().partitions(true).advertise(false);
+    let cluster = cluster.start().await.expect("a cluster");
+    let urls: Vec<String> = cluster.urls().into_iter().map(str::to_owned).collect();
+    let counter = Counter::default();
+    let mut instance = Instance::start(urls.clone(), counter.clone()).await;
+    let mut proxies = Vec::new();
+    for url in &urls {
+        proxies.push(Proxy::start(url).await.expect("a proxy"));
+    }
+    let through: Vec<String> = proxies.iter().map(|proxy| proxy.url().to_owned()).collect();
+    let history = Arc::<History>::default();
+    let load = Load::start(through, history.clone()).await;
+    let mut findings = Findings::default();
+    for fault in std::iter::repeat_n(faults, rounds).flatten() {
+        load.answered(BETWEEN).await;
+        match fault {
+            Fault::LeaderKilled | Fault::LeaderStopped | Fault::LeaderPaused => {
+                let leader = leader(&cluster).await;
+                let server = cluster.server(leader);
+                match fault {
+                    Fault::LeaderKilled => server.kill().await,
+                    Fault::LeaderPaused => server.pause().await,
+                    _ => server.stop().await,
+                }
+                .expect("it fails");
+                another_leader(&cluster, leader).await;
+                match fault {
+                    Fault::LeaderPaused => server.resume().await,
+                    _ => server.restart().await,
+                }
+                .expect("it comes back");
+            }
+            Fault::LeaderCutOff => {
+                let leader = leader(&cluster).await;
+                cluster.cut_off(leader).await.expect("it is cut off");
+                another_leader(&cluster, leader).await;
+                cluster.rejoin(leader).await.expect("it rejoins");
+            }
+            Fault::ServiceKilled => {
+                // What its writer had not stored goes with it: that is what `write = "before_reply"` is for.
+                history.forgive_later();
+                instance.kill();
+                instance = Instance::start(urls.clone(), counter.clone()).await;
+            }
+            Fault::ServiceReplaced => {
+                let old = instance;
+                instance = Instance::start(urls.clone(), counter.clone()).await;
+                old.stop(&mut findings).await;
+            }
+            Fault::ConnectionCut => {
+                for proxy in &proxies {
+                    proxy.cut().await.expect("it cuts");
+                }
+                for proxy in &proxies {
+                    proxy.pass().await.expect("it passes");
+                }
+            }
+        }
+        cluster.wait_ready().await.expect("the cluster comes back");
+        findings.faults += 1;
+    }
+    load.answered(BETWEEN).await;
+    load.stop().await;
+    instance.stop(&mut findings).await;
+    let nats = async_nats::connect(urls).await.expect("a connection");
+    let store = KvStore::<Count>::bind(jetstream::new(nats), BUCKET).expect("a name");
+    check::compare(&store, &history, &mut findings).await;
+    findings
+}
+
+async fn leader(cluster: &TestCluster) -> usize {
+    let leader = cluster.stream_leader(&format!("KV_{BUCKET}")).await;
+    leader.expect("a leader")
+}
+
+async fn another_leader(cluster: &TestCluster, old: usize) {
+    crate::until("another leader", async || leader(cluster).await != old).await;
+}
+
+/// How long a call may take; short, so that what is refused is tried again soon.
+const CALL: Duration = Duration::from_secs(2);
