@@ -4,6 +4,7 @@
 mod compile;
 mod compute;
 mod echo;
+mod faults;
 pub(crate) mod kv;
 pub(crate) mod object;
 mod persist;
@@ -40,6 +41,10 @@ const NAMES: &[(&str, &str)] = &[
     ),
     ("compile", "what fifty methods cost to compile"),
     ("writer", "many values into one bucket"),
+    (
+        "faults",
+        "every fault of a cluster under load, and what it broke",
+    ),
 ];
 
 /// How much to measure.
@@ -105,6 +110,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "compute" => compute::run(plan).await?,
         "persist" => persist::run(plan).await?,
         "writer" => writer::run(plan).await?,
+        "faults" => faults::run(plan).await?,
         "object" => object::run(plan).await?,
         "kv" => kv::run(plan).await?,
         _ => compile::run(plan).await?,

@@ -3,10 +3,11 @@
 use super::load::{History, LOCK};
 use super::{Count, KEYS};
 use nats_service::{KvStore, Operation, ReadLevel};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 
 /// What a run came to.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Findings {
     /// Faults that were made and undone.
     pub faults: usize,
