@@ -133,9 +133,11 @@ async fn chunks_are_of_the_size_that_was_asked_for_and_fit_a_message() {
     let info = object.upload().chunk_size(10_000).read_from(&bytes[..]);
     assert_eq!(info.await.unwrap().chunks, 20);
     assert_eq!(object.bytes().await.unwrap().unwrap(), bytes);
-    // The default is more than this server takes.
-    let info = object.put_reader(&bytes[..]).await.unwrap();
-    assert_eq!(info.chunks, 4);
+    // The default is more than this server takes; 0 is the default.
+    for upload in [object.upload(), object.upload().chunk_size(0)] {
+        let info = upload.read_from(&bytes[..]).await.unwrap();
+        assert_eq!(info.chunks, 4);
+    }
     assert_eq!(object.bytes().await.unwrap().unwrap(), bytes);
 }
 

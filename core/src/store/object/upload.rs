@@ -115,10 +115,10 @@ impl Upload {
         self
     }
 
-    /// Bytes of every chunk but the last, 128 KiB unless it is set; no more than a message holds. Small chunks are slow, and
-    /// larger ones are no faster.
+    /// Bytes of every chunk but the last, 128 KiB unless it is set, or set to 0; no more than a message holds. Small chunks are
+    /// slow, and larger ones are no faster.
     pub fn chunk_size(mut self, bytes: usize) -> Self {
-        self.chunk_size = bytes.max(1);
+        self.chunk_size = if bytes == 0 { CHUNK } else { bytes };
         self
     }
 
