@@ -203,6 +203,34 @@ async fn an_upload_survives_the_death_of_the_leader() {
     assert!(object.bytes().await.unwrap().unwrap() == bytes);
 }
 
+#[tokio::test]
+async fn a_replica_that_lags_refuses_no_condition_that_holds() {
+    let cluster = TestCluster::start().await.unwrap();
+    let js = jetstream::new(async_nats::connect(cluster.server(0).url()).await.unwrap());
+    let config = jetstream::object_store::Config {
+        bucket: "o".to_owned(),
+        num_replicas: 3,
+        ..Default::default()
+    };
+    js.create_object_store(config).await.unwrap();
+    // One that answers reads with what it has, and hands writes on.
+    let follower = (cluster.stream_leader("OBJ_o").await.unwrap() + 1) % 3;
+    let url = cluster.server(follower).url();
+    let js = jetstream::new(async_nats::connect(url).await.unwrap());
+    let store = ObjectStore::<Vec<u32>>::bind(js, "o").unwrap();
+    let object = store.object("a").unwrap();
+    let link = store.object("link").unwrap();
+    for i in 0..40 {
+        let first = object.create(&vec![i]).await.unwrap();
+        let second = object.update(&vec![i], first.revision).await.unwrap();
+        let third = object.describe_if(second.revision, |meta| meta.description = None);
+        let third = third.await.unwrap();
+        link.link_to(&object).await.unwrap();
+        object.delete_if(third.revision).await.unwrap();
+        assert!(link.delete().await.unwrap());
+    }
+}
+
 /// Whatever was stored in another order than it was sent in, is stored anew.
 #[tokio::test]
 async fn chunks_that_overtook_others_are_put_in_order() {

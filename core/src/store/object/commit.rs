@@ -16,6 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 const ATTEMPTS: u32 = 30;
 /// How long a bucket without a leader is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a replica may lag behind, and how often it is asked in that time.
+const LAG: Duration = Duration::from_millis(500);
+const DOUBTS: u32 = 5;
 
 /// What is there, before it is replaced.
 pub(super) struct Current {
@@ -77,10 +80,54 @@ impl Expected {
     }
 }
 
-/// What is there of this name, deleted or not.
-pub(super) async fn current(stream: &Stream, name: &str) -> Result<Option<Current>, StoreError> {
-    let last = stream.last(&meta_subject(stream.bucket(), name)).await?;
-    Ok(last.as_ref().and_then(read))
+/// What is there of this name, once `accept` takes it; its refusal, when a replica that lags cannot be the reason.
+pub(super) async fn current<T>(
+    stream: &Stream,
+    name: &str,
+    mut accept: impl FnMut(Option<Current>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let subject = meta_subject(stream.bucket(), name);
+    let mut doubts = 0;
+    loop {
+        let last = stream.last(&subject).await?;
+        match accept(last.as_ref().and_then(read)) {
+            Err(_) if doubt(stream, &mut doubts).await => {}
+            done => return done,
+        }
+    }
+}
+
+/// What is there of this name, unless it is deleted.
+pub(super) async fn live(stream: &Stream, name: &str) -> Result<Current, StoreError> {
+    let accept = |there: Option<Current>| there.filter(|there| !there.info.deleted);
+    current(stream, name, |there| {
+        accept(there).ok_or_else(|| not_found(name))
+    })
+    .await
+}
+
+pub(super) fn not_found(name: &str) -> StoreError {
+    StoreError::ObjectNotFound {
+        name: name.to_owned(),
+    }
+}
+
+/// Whether what was read may be older than what was written: then waits a little, so that it can be read again. A replica may lag
+/// behind what its leader has acknowledged; a condition that does not hold there may hold.
+async fn doubt(stream: &Stream, doubts: &mut u32) -> bool {
+    let left = *doubts < DOUBTS;
+    *doubts += 1;
+    if !left || !replicated(stream).await {
+        return false;
+    }
+    tokio::time::sleep(LAG / DOUBTS).await;
+    true
+}
+
+/// Whether the bucket has several copies, as far as anybody knows.
+pub(super) async fn replicated(stream: &Stream) -> bool {
+    let info = stream.info().await;
+    info.is_ok_and(|info| info.config.num_replicas > 1)
 }
 
 /// Metadata that cannot be read is none, and may be replaced.
@@ -100,7 +147,7 @@ pub(super) async fn commit(
     let began = Instant::now();
     // The versions that an attempt without an answer may have replaced, and what it published.
     let (mut replaced, mut unknown) = (Vec::new(), None::<(Meta, Bytes)>);
-    let mut failed = StoreError::Timeout;
+    let (mut failed, mut doubts) = (StoreError::Timeout, 0);
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             let (base, max) = (Duration::from_millis(10), Duration::from_secs(2));
@@ -126,6 +173,10 @@ pub(super) async fn commit(
         let there = last.as_ref().and_then(read);
         let meta = match decide(there.as_ref()) {
             Ok(meta) => meta,
+            Err(error) if doubt(stream, &mut doubts).await => {
+                failed = error;
+                continue;
+            }
             Err(_) if unknown.is_some() => return Err(Failed::Unknown),
             Err(error) => return Err(Failed::Refused(error)),
         };

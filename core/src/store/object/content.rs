@@ -8,6 +8,7 @@ use super::super::error::StoreError;
 use super::super::stream::Stream;
 use super::commit::{Committed, Expected, Failed, commit, purge_versions};
 use super::info::{Meta, MetaOptions, ObjectInfo, ObjectLink};
+use super::orphans::old_enough;
 use super::resume::all_metadata;
 use super::upload::fresh_nuid;
 use super::window::Chunks;
@@ -136,6 +137,7 @@ pub(super) async fn remove_unshared(
     stream: &Stream,
     older_than: Duration,
 ) -> Result<(u64, u64), StoreError> {
+    let older_than = old_enough(stream, older_than).await;
     let mut contents = HashMap::new();
     let mut linked = HashSet::new();
     let mut all = all_metadata(stream).await?;

@@ -2,19 +2,13 @@
 
 use super::super::error::StoreError;
 use super::super::stream::Stream;
-use super::commit::{Committed, Current, Expected, commit, current, purge_versions};
+use super::commit::{Committed, Current, Expected, commit, live, not_found, purge_versions};
 use super::content;
 use super::info::{Meta, MetaOptions, ObjectInfo, ObjectLink, ObjectMeta};
 use super::upload::fresh_nuid;
 
-fn not_found(name: &str) -> StoreError {
-    StoreError::ObjectNotFound {
-        name: name.to_owned(),
-    }
-}
-
 /// What is there, unless it is deleted.
-fn live<'a>(name: &str, there: Option<&'a Current>) -> Result<&'a Current, StoreError> {
+fn live_of<'a>(name: &str, there: Option<&'a Current>) -> Result<&'a Current, StoreError> {
     let live = there.filter(|there| !there.info.deleted);
     live.ok_or_else(|| not_found(name))
 }
@@ -26,14 +20,10 @@ pub(super) async fn delete(
     expected: Expected,
 ) -> Result<bool, StoreError> {
     content::refuse(name)?;
-    if live(name, current(stream, name).await?.as_ref()).is_err() {
-        // Nothing is written for what is not there.
-        return expected.check(name, None).map(|()| false);
-    }
     let mut nuid = None;
     let committed = commit(stream, name, |there| {
         expected.check(name, there)?;
-        let there = live(name, there)?;
+        let there = live_of(name, there)?;
         let own = there.info.link.is_none();
         nuid = Some(there.info.nuid.clone()).filter(|nuid| own && !nuid.is_empty());
         Ok(Meta::deleted(stream.bucket(), &there.info))
@@ -58,9 +48,9 @@ pub(super) async fn describe(
 ) -> Result<ObjectInfo, StoreError> {
     content::refuse(name)?;
     let committed = commit(stream, name, |there| {
-        live(name, there)?;
+        live_of(name, there)?;
         expected.check(name, there)?;
-        let there = live(name, there)?;
+        let there = live_of(name, there)?;
         let mut said = there.info.meta();
         change(&mut said);
         Ok(there.meta.clone().described(&said))
@@ -89,8 +79,7 @@ pub(super) async fn link(
             return Err(refuse("cannot be a link to itself"));
         }
         let other = super::stream(stream.js.clone(), &target.bucket);
-        let there = current(&other, target_name).await?;
-        if live(target_name, there.as_ref())?.info.link.is_some() {
+        if live(&other, target_name).await?.info.link.is_some() {
             return Err(refuse(
                 "is a link itself, and a link to a link is not followed: link to what it leads to",
             ));
@@ -130,10 +119,9 @@ pub(super) async fn rename(
 ) -> Result<ObjectInfo, StoreError> {
     content::refuse(old)?;
     content::refuse(new)?;
-    let there = current(stream, old).await?;
-    let there = live(old, there.as_ref())?;
+    let there = live(stream, old).await?;
     if old == new {
-        return Ok(there.info.clone());
+        return Ok(there.info);
     }
     let moved = Meta {
         name: new.to_owned(),
@@ -158,7 +146,7 @@ pub(super) async fn rename(
         nuid: fresh_nuid(stream),
         ..Meta::deleted(stream.bucket(), &there.info)
     };
-    let ended = commit(stream, old, |there| match live(old, there) {
+    let ended = commit(stream, old, |there| match live_of(old, there) {
         Ok(there) if there.info.nuid == nuid => Ok(left.clone()),
         _ => Err(StoreError::ObjectChanged {
             name: old.to_owned(),

@@ -221,7 +221,8 @@ impl<T> ObjectStore<T> {
     /// Removes what uploads left behind that never came to their end, and stored nothing in the last `older_than`: those that
     /// were resumable, those of killed processes, and those of other clients.
     ///
-    /// An upload that still goes on looks the same. So choose a time that no source pauses for: a day, say.
+    /// An upload that still goes on looks the same. So choose a time that no source pauses for: a day, say. In a replicated
+    /// bucket it is a minute at least.
     ///
     /// # Errors
     /// When the bucket cannot be read, or the chunks cannot be purged.
@@ -233,7 +234,7 @@ impl<T> ObjectStore<T> {
     /// `older_than` ago: how many objects of them, and how many bytes.
     ///
     /// Bytes that were stored with [`Upload::shared`] stay when the last of their names is overwritten or deleted, because
-    /// somebody may be about to link to them.
+    /// somebody may be about to link to them. In a replicated bucket `older_than` is a minute at least.
     ///
     /// # Errors
     /// When the bucket cannot be read, or a write is refused.

@@ -2,6 +2,7 @@
 
 use super::super::error::StoreError;
 use super::super::stream::Stream;
+use super::commit::replicated;
 use super::info::chunk_subject;
 use super::resume::{all_metadata, subjects};
 use std::collections::HashSet;
@@ -24,11 +25,24 @@ pub struct RemovedOrphans {
     pub chunks: u64,
 }
 
+/// What a replica that lags may not have yet, is newer than that.
+const LAG: Duration = Duration::from_secs(60);
+
+/// The age from which on something may be removed: what refers to it might be on its way to the replica that is read.
+pub(super) async fn old_enough(stream: &Stream, older_than: Duration) -> Duration {
+    if replicated(stream).await {
+        older_than.max(LAG)
+    } else {
+        older_than
+    }
+}
+
 /// Removes the chunks of uploads that stored nothing for so long and have no metadata.
 pub(super) async fn remove(
     stream: &Stream,
     older_than: Duration,
 ) -> Result<RemovedOrphans, StoreError> {
+    let older_than = old_enough(stream, older_than).await;
     // First the chunks, then the metadata: an upload that ends in between is not taken for an orphan.
     let chunks = subjects(stream, &chunk_subject(stream.bucket(), "*")).await?;
     let mut referred = HashSet::new();

@@ -5,7 +5,7 @@
 
 use super::super::error::StoreError;
 use super::super::stream::Stream;
-use super::commit::{Expected, Failed, commit, purge_versions, to_the_end};
+use super::commit::{Current, Expected, Failed, commit, current, purge_versions, to_the_end};
 use super::content;
 use super::info::{Meta, MetaOptions, ObjectInfo, ObjectMeta, chunk_subject};
 use super::progress::{Meter, OnProgress, Progress};
@@ -238,8 +238,9 @@ impl Upload {
             }
         } else if self.expected != Expected::Anything {
             // It is compared again at the end; but why send it all first?
-            let there = super::commit::current(&self.stream, &self.name).await?;
-            self.expected.check(&self.name, there.as_ref())?;
+            let (name, expected) = (&self.name, self.expected);
+            let holds = |there: Option<Current>| expected.check(name, there.as_ref());
+            current(&self.stream, name, holds).await?;
         }
         let mut chunks = Chunks::new(&self.stream, self.nuid.clone(), self.resumable);
         let sent = match self.send_all(&mut chunks, &mut source, &mut meter).await {
