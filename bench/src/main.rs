@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         "load" => load::main(&args),
         "writes" => writes::run(&args),
         "keys" => benches::kv::read(&args),
+        "watches" => benches::watch::child(&args),
         "transfer" => benches::object::transfer(&args),
         _ => compare(&args),
     });

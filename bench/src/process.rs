@@ -178,6 +178,11 @@ pub(crate) fn own_cpu_time() -> Result<Duration> {
     cpu_time(&std::fs::read_to_string("/proc/self/stat")?)
 }
 
+/// User and system time of a process.
+pub(crate) fn cpu_of(id: u32) -> Result<Duration> {
+    cpu_time(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)
+}
+
 /// For a child: ends this process when the parent does.
 pub(crate) fn exit_with_parent() {
     tokio::spawn(async {

@@ -9,6 +9,7 @@ pub(crate) mod kv;
 pub(crate) mod object;
 mod persist;
 mod smoke;
+pub(crate) mod watch;
 mod writer;
 
 use crate::Result;
@@ -40,6 +41,10 @@ const NAMES: &[(&str, &str)] = &[
         "many keys at once and a million names, against async-nats",
     ),
     ("compile", "what fifty methods cost to compile"),
+    (
+        "watch",
+        "fifty watches in one process and in fifty, and reads of a local copy",
+    ),
     ("writer", "many values into one bucket"),
     (
         "faults",
@@ -113,6 +118,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "faults" => faults::run(plan).await?,
         "object" => object::run(plan).await?,
         "kv" => kv::run(plan).await?,
+        "watch" => watch::run(plan).await?,
         _ => compile::run(plan).await?,
     };
     let report = Report {
