@@ -138,6 +138,7 @@ mod pages {
         running
         service
         stores
+        streaming
         testing
         transactions
         watch

@@ -175,7 +175,6 @@ impl Well {
             text: "x".repeat(bytes),
         };
         let numbers = stream::iter(1..=to).map(move |number| {
-            let _ = &inside;
             seen.produced.fetch_add(1, SeqCst);
             Ok(drop(number, bytes))
         });
@@ -186,7 +185,9 @@ impl Well {
             Act::Stay => stream::pending().boxed(),
             Act::Grow(bytes) => stream::iter([Ok(drop(to + 1, bytes))]).boxed(),
         };
-        numbers.chain(last)
+        numbers.chain(last).inspect(move |_| {
+            let _ = &inside;
+        })
     }
 }
 

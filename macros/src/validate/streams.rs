@@ -38,11 +38,18 @@ fn item(bound: &TypeParamBound) -> Option<&Type> {
     })
 }
 
-fn check_send(many: &TypeImplTrait, errors: &mut Errors) {
-    let sends = many.bounds.iter().any(|bound| {
-        matches!(bound, TypeParamBound::Trait(bound) if bound.path.segments.last().is_some_and(|last| last.ident == "Send"))
-    });
-    if !sends {
+fn check_bounds(many: &TypeImplTrait, errors: &mut Errors) {
+    let named = |name: &str| {
+        many.bounds.iter().find(|bound| {
+            matches!(bound, TypeParamBound::Trait(bound) if bound.path.segments.last().is_some_and(|last| last.ident == name))
+        })
+    };
+    if let Some(bound) = named("Iterator") {
+        errors.at(
+            bound,
+            "items come one after another over the network, so this is a `Stream<Item = ..>`; `stream::iter(..)` of futures-util makes one of an iterator",
+        );
+    } else if named("Send").is_none() {
         errors.at(
             many,
             "a stream moves between threads; write `impl Stream<Item = ..> + Send`",
@@ -59,7 +66,7 @@ pub(super) fn upload(
     errors: &mut Errors,
 ) -> Option<Upload> {
     let (many, item) = of_many(ty)?;
-    check_send(many, errors);
+    check_bounds(many, errors);
     check_message_type(item, Direction::Item, errors);
     if before.is_some() {
         errors.at(
@@ -86,7 +93,7 @@ pub(super) fn answers(
         None => (ty, None),
     };
     let (many, item) = of_many(stands)?;
-    check_send(many, errors);
+    check_bounds(many, errors);
     check_message_type(item, Direction::Answer, errors);
     if let Some(error) = error {
         check_message_type(error, Direction::Answer, errors);

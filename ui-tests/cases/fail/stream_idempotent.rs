@@ -1,0 +1,9 @@
+use nats_service::{Error, Stream, nats_service};
+
+#[nats_service]
+pub trait Log {
+    #[endpoint(idempotent)]
+    async fn tail(&self, from: u64) -> Result<impl Stream<Item = String> + Send, Error>;
+}
+
+fn main() {}
