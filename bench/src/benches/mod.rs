@@ -7,6 +7,7 @@ mod echo;
 mod faults;
 pub(crate) mod kv;
 pub(crate) mod object;
+mod overhead;
 mod persist;
 mod smoke;
 pub(crate) mod watch;
@@ -49,6 +50,10 @@ const NAMES: &[(&str, &str)] = &[
     (
         "faults",
         "every fault of a cluster under load, and what it broke",
+    ),
+    (
+        "overhead",
+        "what a context, a deadline and one tower layer cost a request",
     ),
 ];
 
@@ -113,6 +118,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
     let rows = match name {
         "echo" => echo::run(plan).await?,
         "compute" => compute::run(plan).await?,
+        "overhead" => overhead::run(plan).await?,
         "persist" => persist::run(plan).await?,
         "writer" => writer::run(plan).await?,
         "faults" => faults::run(plan).await?,
