@@ -84,14 +84,7 @@ fn tree(package: &str, more: &[&str]) -> BTreeSet<String> {
 fn default_features_bring_little_more_than_async_nats_does() {
     let (ours, theirs) = (tree("nats-service", &[]), tree("async-nats", &[]));
     let more: Vec<&str> = ours.difference(&theirs).map(String::as_str).collect();
-    // The first and the last are for `view()`; without default features they do not come.
-    let expected = [
-        "arc-swap",
-        "nats-service",
-        "nats-service-macros",
-        "rustversion",
-    ];
-    assert_eq!(more, expected);
+    assert_eq!(more, ["nats-service", "nats-service-macros"]);
 }
 
 #[test]
@@ -122,7 +115,7 @@ fn the_list_of_dependencies_is_the_one_that_cargo_has() {
         assert!(!cell(&row, 2).trim().is_empty(), "no reason: {row}");
     }
 
-    let mut features = BTreeSet::from(["view".to_owned(), "default".to_owned()]);
+    let mut features = BTreeSet::from(["default".to_owned()]);
     for row in rows(optional) {
         let names: BTreeSet<String> = quoted(&cell(&row, 1));
         let feature = names.first().expect("a name").clone();
