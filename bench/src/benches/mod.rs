@@ -10,6 +10,7 @@ pub(crate) mod object;
 mod overhead;
 mod persist;
 mod smoke;
+mod streaming;
 pub(crate) mod watch;
 mod writer;
 
@@ -47,6 +48,10 @@ const NAMES: &[(&str, &str)] = &[
         "fifty watches in one process and in fifty, and reads of a local copy",
     ),
     ("writer", "many values into one bucket"),
+    (
+        "streaming",
+        "a stream of small items, against one message an item by hand",
+    ),
     (
         "faults",
         "every fault of a cluster under load, and what it broke",
@@ -124,6 +129,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "faults" => faults::run(plan).await?,
         "object" => object::run(plan).await?,
         "kv" => kv::run(plan).await?,
+        "streaming" => streaming::run(plan).await?,
         "watch" => watch::run(plan).await?,
         _ => compile::run(plan).await?,
     };
