@@ -200,7 +200,12 @@ async fn an_upload_survives_the_death_of_the_leader() {
     let info = tokio::time::timeout(2 * PATIENCE, upload).await;
     let info = info.expect("in time").unwrap().unwrap();
     assert_eq!((info.chunks, info.size), (300, bytes.len() as u64));
-    assert!(object.bytes().await.unwrap().unwrap() == bytes);
+    // A replica that answers a read may be behind.
+    until("what was stored is read", async || {
+        let read = object.bytes().await;
+        read.is_ok_and(|read| read.is_some_and(|read| read == bytes))
+    })
+    .await;
 }
 
 #[tokio::test]

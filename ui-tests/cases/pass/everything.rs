@@ -102,7 +102,7 @@ async fn use_it(nats: nats_service::async_nats::Client, js: nats_service::async_
     let _: Profile = client.make(Cow::Borrowed("x"), 3, "text").await?;
     let _: Vec<u8> = client.render("a/b").await?;
     let () = client.ping().await?;
-    let _: usize = client.with_header("X-A", "b")?.told(&7, "text").header("X-B", "c").await?;
+    let _: usize = client.clone().with_header("X-A", "b")?.told(&7, "text").header("X-B", "c").await?;
     let () = client.alone().await?;
     let stores = client.stores()?;
     let _ = stores.save_profile().at("a", "b", 3)?;
@@ -118,6 +118,6 @@ fn main() {
     let spec = ProfilesContract::SPEC;
     assert_eq!((spec.name, spec.version, spec.description), ("profiles", "1.0.0", "User profiles."));
     let subjects: Vec<&str> = spec.methods.iter().map(|method| method.subject).collect();
-    assert_eq!(subjects, ["profiles.save_profile", "profiles.make", "profiles.render", "profiles.ping"]);
+    assert_eq!(subjects, ["profiles.save_profile", "profiles.make", "profiles.render", "profiles.told", "profiles.alone", "profiles.ping"]);
     assert_eq!(spec.methods[1].stores[1].bucket, spec.methods[0].stores[0].bucket);
 }
