@@ -11,6 +11,31 @@ use async_nats::jetstream;
 use nats_service_testkit::{TestServer, TestServerBuilder};
 use std::time::Duration;
 
+/// Whether the server that the tests run on is older than this level of the JetStream API: 1 came with nats-server 2.11, and 2 with 2.12.
+/// What an older server lacks is told as `tests/tests/versions.rs` promises; a test of the thing itself has nothing to test there.
+///
+/// # Panics
+/// When there is no server.
+pub async fn too_old(level: u64) -> bool {
+    static LEVEL: tokio::sync::OnceCell<u64> = tokio::sync::OnceCell::const_new();
+    let found = LEVEL.get_or_init(async || {
+        let server = TestServer::builder().jetstream(false).start().await;
+        let server = server.expect("a server");
+        let minor = server.version().split('.').nth(1).map(str::parse::<u64>);
+        minor
+            .expect("a version")
+            .expect("a number")
+            .saturating_sub(10)
+    });
+    let found = *found.await;
+    if found < level {
+        eprintln!(
+            "passed over: the server has level {found} of the JetStream API, and this takes {level}"
+        );
+    }
+    found < level
+}
+
 /// How long a condition may take to come true on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 

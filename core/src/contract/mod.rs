@@ -5,7 +5,7 @@
 //! version a change asks for.
 //!
 //! `describe` is what types say of themselves, `document` puts it together, `compare` finds what has changed, and
-//! `check` judges it. What a served contract shows in discovery is [`AsyncApi::short_forms`]'s business; validity by the
+//! `check` judges it. What a served contract shows in discovery is `AsyncApi::short_forms`'s business; validity by the
 //! official schema is held by a test.
 
 mod check;

@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// Lets its services understand this codec too, besides their own and those in the box: in requests that name it in
-    /// `Content-Type`, and for answers that are asked for in it by `Accept`. See [`Codec::register`].
+    /// `Content-Type`, and for answers that are asked for in it by `Accept`. See [`Codec::register`](crate::Codec::register).
     ///
     /// # Errors
     /// When its media type is another codec's already.
