@@ -103,8 +103,7 @@ impl Service {
     }
 
     fn cpu(&self) -> Result<Duration> {
-        let id = self.process.child.id().ok_or("the service ended")?;
-        cpu_time(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)
+        cpu_time_of(self.process.child.id().ok_or("the service ended")?)
     }
 }
 
@@ -176,6 +175,11 @@ pub(crate) async fn report_of<T: DeserializeOwned>(arguments: &[&str]) -> Result
 /// User and system time of this process.
 pub(crate) fn own_cpu_time() -> Result<Duration> {
     cpu_time(&std::fs::read_to_string("/proc/self/stat")?)
+}
+
+/// User and system time of another one.
+pub(crate) fn cpu_time_of(id: u32) -> Result<Duration> {
+    cpu_time(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)
 }
 
 /// User and system time of a process.

@@ -7,7 +7,7 @@
 use super::{CPU, ERRORS, P50, P99, Plan, Row, Samples, progress};
 use crate::Result;
 use crate::contender::{BUCKET, Contender, Workload};
-use crate::process::{Measured, Sending, Service};
+use crate::process::{Measured, Sending, Service, cpu_time_of};
 use crate::report::Goal;
 use nats_service_testkit::TestServer;
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ const BACKLOG: Duration = Duration::from_millis(20);
 const CONTENDERS: [Contender; 2] = [Contender::Ours, Contender::Bare];
 const ENTRIES: &str = "entries";
 const ANSWERED: &str = "answered";
+const SERVER_CPU: &str = "server's CPU";
 
 type Who = (Contender, Workload);
 
@@ -105,6 +106,7 @@ fn compare(samples: &Samples<Who>, contender: Contender, rate: f64) -> Vec<Row> 
         row("p50", P50, goal(Goal::RatioAtMost(1.1))),
         row("p99", P99, goal(Goal::RatioAtMost(1.1))),
         row("CPU per request", CPU, Goal::None),
+        row("the nats-server's CPU per request", SERVER_CPU, Goal::None),
         Row::new(
             format!("{name}kept / not kept: without a proper answer, all rounds"),
             "requests",
@@ -156,7 +158,13 @@ async fn one(
     let server = TestServer::start().await?;
     let service = Service::start(server.url(), player, who.1, 0).await?;
     let load = plan.load(Sending::Rate(rate));
+    let id = server.pid().ok_or("the server ended")?;
+    let before = cpu_time_of(id)?;
     let measured: Measured = service.measure(&load).await?;
+    // The warm-up's requests are in it, and so is their time.
+    let requests = rate * (load.warm_up.as_secs_f64() + plan.seconds);
+    let cpu = (cpu_time_of(id)? - before).as_secs_f64() * 1e6 / requests;
+    samples.add(who, SERVER_CPU, cpu);
     samples.add_measured(who, &measured);
     if who.1 == Workload::Persist {
         let answered = measured.outcome.answered();
