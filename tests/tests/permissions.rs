@@ -1,6 +1,9 @@
 //! The permissions that `docs/SECURITY.md` names are enough, role by role: a server with a user for each, who may do that
 //! and nothing else.
 
+#[path = "permissions/streaming.rs"]
+mod streaming;
+
 use async_nats::jetstream;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
