@@ -5,6 +5,7 @@
 //! time-out, and a service whose subscription is denied is a service that nobody hears of. async-nats hands these lines to a
 //! callback that only `ConnectOptions` can take, before there is a client; so this is put there.
 
+use crate::telemetry;
 use async_nats::{ConnectOptions, Event, ServerError};
 use std::collections::VecDeque;
 use std::fmt;
@@ -257,6 +258,7 @@ impl ConnectionEvents {
                 tracing::warn!(error, "the connection to NATS reports an error");
             }
         }
+        telemetry::connection(&event);
         if let Some(hook) = self.0.hook.get() {
             hook(&event);
         }

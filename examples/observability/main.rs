@@ -9,8 +9,8 @@
 //! `PrometheusBuilder::with_http_listener`, behind that crate's feature `http-listener`.
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use nats_service::async_nats::{self, jetstream};
-use nats_service::{CallError, Error, METRICS, Server, nats_service};
+use nats_service::async_nats::{ConnectOptions, jetstream};
+use nats_service::{CallError, ConnectionEvents, Error, METRICS, Server, nats_service};
 use nats_service_testkit::TestServer;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -53,9 +53,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .init();
 
     let server = TestServer::start().await?;
-    let nats = async_nats::connect(server.url()).await?;
+    // What happens to the connection is counted, too.
+    let events = ConnectionEvents::new();
+    let options = events.install(ConnectOptions::new());
+    let nats = options.connect(server.url()).await?;
     let js = jetstream::new(nats.clone());
-    let service = Server::new(nats.clone()).with_jetstream(js);
+    let service = Server::new(nats.clone())
+        .with_events(&events)
+        .with_jetstream(js);
     let running = service.serve(ScalesServer::new(Shop)).start().await?;
 
     let scales = ScalesClient::new(nats);

@@ -2,7 +2,8 @@
 //! recorder serve all tests of this file, since there is one of each in a process.
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use nats_service::{METRICS, MetricKind, Server, nats_service};
+use nats_service::{ConnectionEvents, METRICS, MetricKind, Server, nats_service};
+use nats_service_testkit::TestServer;
 use nats_service_tests::desk::{
     Act, DeskClient, DeskError, KeeperClient, desk, doing, keeper, task,
 };
@@ -421,6 +422,7 @@ async fn every_metric_of_the_list_is_emitted_with_its_labels_and_no_other() {
         hit.is_some_and(|count| count.trim() != "0")
     })
     .await;
+    watched_connection(eyes).await;
     let text = eyes.metrics.render();
     assert_eq!(names(&text), documented());
     for line in text
@@ -453,6 +455,57 @@ async fn every_metric_of_the_list_is_emitted_with_its_labels_and_no_other() {
     ] {
         assert!(text.contains(series), "{series}:\n{text}");
     }
+}
+
+const USERS: &str = r#"
+authorization { users: [
+  { user: "narrow", password: "p", permissions: { publish: { deny: ["no.>"] }, subscribe: { deny: ["no.>"] } } }
+] }
+"#;
+
+/// How often it says that this has happened to a connection.
+fn connection_events(eyes: &Eyes, event: &str) -> Option<u64> {
+    let series = format!(r#"nats_service_connection_events_total{{event="{event}"}} "#);
+    let text = eyes.metrics.render();
+    let count = text.lines().find_map(|line| line.strip_prefix(&series))?;
+    count.parse().ok()
+}
+
+/// A connection to which everything happens that can be brought about.
+async fn watched_connection(eyes: &Eyes) {
+    let builder = TestServer::builder().jetstream(false).config(USERS);
+    let server = builder.start().await.expect("a server");
+    let events = ConnectionEvents::new();
+    let options = async_nats::ConnectOptions::with_user_and_password("narrow".into(), "p".into());
+    let options = events.install(options).subscription_capacity(1);
+    let client = options.connect(server.url()).await.expect("a connection");
+    until("it is there", async || {
+        connection_events(eyes, "connected").is_some()
+    })
+    .await;
+    // Those that have not happened are there as well, so that their rate can be told.
+    for event in ["denied_publish", "slow_consumer", "lame_duck", "error"] {
+        assert!(connection_events(eyes, event).is_some(), "{event}");
+    }
+    let before = |event: &str| connection_events(eyes, event).unwrap_or_default();
+    let (published, subscribed) = (before("denied_publish"), before("denied_subscription"));
+    let slow = before("slow_consumer");
+    let _deaf = client.subscribe("no.ear").await.expect("a line is sent");
+    client.publish("no.mouth", "".into()).await.expect("it is");
+    let _unread = client.subscribe("flood").await.expect("a subscription");
+    for _ in 0..100 {
+        let sent = client.publish("flood", "x".into()).await;
+        sent.expect("a connection");
+    }
+    until("all of it is counted", async || {
+        before("denied_publish") == published + 1
+            && before("denied_subscription") == subscribed + 1
+            && before("slow_consumer") > slow
+    })
+    .await;
+    assert_eq!(events.counts().denials, 2);
+    server.kill().await.expect("a kill");
+    until("it is lost", async || before("disconnected") > 0).await;
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Metrics through the facade `metrics`: whoever installs a recorder decides where they go.
 //!
 //! A recorder has to be there before `Server::start`, which asks it for its instruments once, so that a request costs an atomic
-//! addition or three and no look-up.
+//! addition or three and no look-up. What happens to a connection is counted from when there is a recorder.
 
+use crate::connection::{ConnectionEvent, Denial};
 use crate::store::WriterStats;
 use crate::wire::error::Code;
 use crate::wire::spec::{MethodSpec, ServiceSpec};
@@ -45,6 +46,7 @@ const CACHED: &[&str] = &["service", "endpoint", "outcome"];
 const CALL: &[&str] = &["subject"];
 const CALLED: &[&str] = &["subject", "code"];
 const BUCKET: &[&str] = &["bucket"];
+const EVENT: &[&str] = &["event"];
 
 macro_rules! metrics {
     ($($id:ident = $name:literal, $kind:ident, $labels:ident, $description:literal;)*) => {
@@ -83,6 +85,7 @@ metrics! {
     GIVEN_UP = "nats_service_writes_given_up_total", Counter, BUCKET, "Writes that ended without being stored, or without it being known.";
     BYTES_PENDING = "nats_service_writes_pending_bytes", Gauge, BUCKET, "Bytes of all writes that have not ended.";
     OLDEST = "nats_service_writes_oldest_seconds", Gauge, BUCKET, "How long the oldest of them has waited.";
+    CONNECTION = "nats_service_connection_events_total", Counter, EVENT, "What has happened to connections that `ConnectionEvents` watches: `connected`, `disconnected`, `closed`, `lame_duck`, `slow_consumer`, `denied_publish`, `denied_subscription`, `error`.";
 }
 
 /// Tells the recorder what they are.
@@ -198,6 +201,40 @@ pub(crate) fn call_ended(method: &MethodSpec, code: Option<Code>, took: Duration
     let code = code.map_or("Ok", Code::name);
     metrics::counter!(CALLS, "subject" => method.subject, "code" => code).increment(1);
     metrics::histogram!(CALL_DURATION, "subject" => method.subject).record(took);
+}
+
+/// What the label `event` may be.
+const EVENTS: [&str; 8] = [
+    "connected",
+    "disconnected",
+    "closed",
+    "lame_duck",
+    "slow_consumer",
+    "denied_publish",
+    "denied_subscription",
+    "error",
+];
+
+/// Counts what has happened to a connection. Rare enough to ask for the instrument each time: a connection may be older than
+/// the recorder.
+pub(crate) fn connection(event: &ConnectionEvent) {
+    let name = match event {
+        ConnectionEvent::Connected => {
+            // The others are there from the start: a rate needs two readings.
+            for name in EVENTS {
+                metrics::counter!(CONNECTION, "event" => name).increment(0);
+            }
+            "connected"
+        }
+        ConnectionEvent::Disconnected => "disconnected",
+        ConnectionEvent::Closed => "closed",
+        ConnectionEvent::LameDuck => "lame_duck",
+        ConnectionEvent::SlowConsumer => "slow_consumer",
+        ConnectionEvent::Denied(Denial::Publish { .. }) => "denied_publish",
+        ConnectionEvent::Denied(Denial::Subscribe { .. }) => "denied_subscription",
+        ConnectionEvent::Error(_) => "error",
+    };
+    metrics::counter!(CONNECTION, "event" => name).increment(1);
 }
 
 /// The instruments of one writer.

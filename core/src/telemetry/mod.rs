@@ -16,7 +16,7 @@ mod metrics;
 mod metrics;
 mod trace;
 
-pub(crate) use metrics::{EndpointMetrics, WriterMetrics, call_ended, describe};
+pub(crate) use metrics::{EndpointMetrics, WriterMetrics, call_ended, connection, describe};
 #[cfg(feature = "metrics")]
 pub use metrics::{METRICS, Metric, MetricKind};
 pub(crate) use trace::{Trace, inject};

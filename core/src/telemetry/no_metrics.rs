@@ -1,5 +1,6 @@
 //! Metrics without the feature `metrics`: nothing, at no cost.
 
+use crate::connection::ConnectionEvent;
 use crate::store::WriterStats;
 use crate::wire::error::Code;
 use crate::wire::spec::{MethodSpec, ServiceSpec};
@@ -46,6 +47,9 @@ impl WriterMetrics {
 
 #[inline]
 pub(crate) fn call_ended(_: &MethodSpec, _: Option<Code>, _: Duration) {}
+
+#[inline]
+pub(crate) fn connection(_: &ConnectionEvent) {}
 
 #[inline]
 pub(crate) fn describe() {}
