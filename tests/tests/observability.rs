@@ -2,12 +2,12 @@
 //! recorder serve all tests of this file, since there is one of each in a process.
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use nats_service::{ConnectionEvents, METRICS, MetricKind, Server, nats_service};
+use nats_service::{ByteStream, ConnectionEvents, METRICS, MetricKind, Server, nats_service};
 use nats_service_testkit::TestServer;
 use nats_service_tests::desk::{
     Act, DeskClient, DeskError, KeeperClient, desk, doing, keeper, task,
 };
-use nats_service_tests::{Nats, soon, until};
+use nats_service_tests::{Nats, PATIENCE, soon, until};
 use opentelemetry::trace::{SpanKind, TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -306,6 +306,75 @@ async fn a_trace_goes_from_the_caller_through_handlers_into_the_entry_that_is_st
         .as_str()
         .to_owned();
     assert!(link.contains(&id.to_string()), "{link}");
+}
+
+/// Keeps its answers as objects.
+#[nats_service]
+trait Press {
+    #[object_store(bucket = "printed", key = "page.<name>")]
+    async fn page(&self, name: String) -> String;
+
+    #[object_store(bucket = "printed", key = "roll.<name>")]
+    async fn roll(&self, name: String) -> ByteStream;
+}
+
+struct Printer;
+
+impl Press for Printer {
+    async fn page(&self, name: String) -> String {
+        name
+    }
+
+    async fn roll(&self, name: String) -> ByteStream {
+        ByteStream::new(std::io::Cursor::new(name.into_bytes()))
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_keeps_an_answer_links_to_the_write_that_made_it() {
+    let eyes = &*EYES;
+    let nats = Nats::start().await;
+    let server = Server::new(nats.client.clone()).with_jetstream(nats.js.clone());
+    let running = server.serve(PressServer::new(Printer)).start().await;
+    let running = running.expect("a service");
+    let client = PressClient::new(nats.client.clone()).with_jetstream(nats.js.clone());
+
+    let printing = tracing::info_span!("printing");
+    let id = printing.context().span().span_context().trace_id();
+    let calls = async {
+        client.page("a".to_owned()).await.expect("an answer");
+        client.roll("a".to_owned()).await.expect("a stream");
+    };
+    calls.instrument(printing).await;
+    running.shutdown(PATIENCE).await.expect("all is stored");
+
+    for name in ["page.a", "roll.a"] {
+        let write = eyes.span("write", "key", name).await;
+        assert_eq!(write.fields["code"], "Ok", "{name}");
+        assert_eq!(write.fields["revision"], "0", "{name}");
+    }
+    // The root; two calls, two requests, two writes.
+    let trace = eyes.trace("printing", 7).await;
+    let mut writes = trace.iter().filter(|one| one.name == "printed");
+    for name in ["page.a", "roll.a"] {
+        let stores = PressStores::new(nats.js.clone());
+        let info = match name {
+            "page.a" => stores.page().at("a").expect("a name").info().await,
+            _ => stores.roll().at("a").expect("a name").info().await,
+        };
+        let info = info.expect("a read").expect("an object");
+        let link = info.headers.get("traceparent").expect("a link").as_str();
+        assert!(link.contains(&id.to_string()), "{link}");
+        let made = |write: &SpanData| link.contains(&write.span_context.span_id().to_string());
+        assert!(writes.clone().any(made), "{name}: {link}");
+        assert!(info.content_type().is_some(), "what was there stays");
+    }
+    assert!(writes.all(|write| write.span_kind == SpanKind::Producer));
+    // Other clients find it where they look: in the headers of the metadata.
+    let foreign = nats.js.get_object_store("printed").await.expect("a bucket");
+    let info = foreign.info("page.a").await.expect("an object");
+    let headers = info.headers.expect("headers");
+    assert!(headers.get("traceparent").is_some(), "{headers:?}");
 }
 
 #[tokio::test]

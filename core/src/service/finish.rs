@@ -24,7 +24,7 @@ use bytes::Bytes;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 /// How a request ended: `None` when it went well.
 pub(crate) type Verdict = Option<Box<Error>>;
@@ -381,7 +381,12 @@ impl Context {
             return Err(Error::internal(text));
         };
         let bucket = store.spec.bucket.name;
-        match upload_stream(jetstream, bucket, name, stream).await {
+        let span = telemetry::write(bucket, name);
+        let trace = Trace::of(&span);
+        let stored = upload_stream(jetstream, bucket, name, &trace, stream);
+        let stored = stored.instrument(span.clone()).await;
+        telemetry::written(&span, stored.as_ref().ok().map(|_| 0));
+        match stored {
             Ok(info) => Ok(Reference::new(
                 store.spec,
                 name,

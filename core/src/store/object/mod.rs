@@ -34,6 +34,7 @@ pub use upload::Upload;
 use super::error::{Refusal, StoreError};
 use super::key::{KeyTemplate, everything};
 use super::stream::{Stream, check_bucket};
+use crate::telemetry::Trace;
 use crate::wire::codec::Codec;
 use crate::wire::spec::StoreSpec;
 use async_nats::jetstream::Context;
@@ -274,10 +275,10 @@ pub(crate) async fn upload(
     bucket: &str,
     name: &str,
     content_type: &str,
+    trace: &Trace,
     bytes: Bytes,
 ) -> Result<ObjectInfo, StoreError> {
-    info::check_name(name)?;
-    let upload = Upload::new(&stream(js.clone(), bucket), name);
+    let upload = traced(js, bucket, name, trace)?;
     upload.content_type(content_type).bytes(bytes).await
 }
 
@@ -286,12 +287,20 @@ pub(crate) async fn upload_stream(
     js: &Context,
     bucket: &str,
     name: &str,
+    trace: &Trace,
     reader: impl AsyncRead + Send + Unpin,
 ) -> Result<ObjectInfo, StoreError> {
-    info::check_name(name)?;
-    let upload = Upload::new(&stream(js.clone(), bucket), name);
+    let upload = traced(js, bucket, name, trace)?;
     let upload = upload.content_type("application/octet-stream");
     upload.read_from(reader).await
+}
+
+/// An upload whose object says which trace it comes from.
+fn traced(js: &Context, bucket: &str, name: &str, trace: &Trace) -> Result<Upload, StoreError> {
+    info::check_name(name)?;
+    let mut meta = ObjectMeta::default();
+    trace.write(&mut meta.headers);
+    Ok(Upload::new(&stream(js.clone(), bucket), name).meta(meta))
 }
 
 /// Deletes an object; whether there was one.
@@ -337,12 +346,13 @@ mod tests {
             ..Default::default()
         };
         js.create_object_store(config).await.unwrap();
-        let first = upload(&js, "o", "a", "text/plain", "first".into()).await;
+        let none = Trace::default();
+        let first = upload(&js, "o", "a", "text/plain", &none, "first".into()).await;
         let first = first.unwrap().digest.unwrap();
         let reader = open(&js, "o", "a", &first).await.unwrap();
         assert_eq!(reader.info().content_type(), Some("text/plain"));
         assert_eq!(reader.into_bytes().await.unwrap(), "first");
-        upload(&js, "o", "a", "bad\r\ntype", "second".into())
+        upload(&js, "o", "a", "bad\r\ntype", &none, "second".into())
             .await
             .unwrap();
         for name in ["a", "b"] {

@@ -59,7 +59,8 @@ impl Transport for Objects {
             let attempt = async {
                 match &write.action {
                     WriteAction::Put(value) => {
-                        upload(&js, &bucket, &write.key, write.content_type, value.clone())
+                        let (content_type, trace) = (write.content_type, &write.trace);
+                        upload(&js, &bucket, &write.key, content_type, trace, value.clone())
                             .await
                             .map(drop)
                     }
