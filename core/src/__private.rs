@@ -23,6 +23,7 @@ pub use crate::wire::spec::{
     CacheSpec, MethodSpec, ServiceSpec, SingleFlight, StoreAction, StoreKind, StoreSpec,
     StreamMode, WriteMode,
 };
+pub use crate::wire::subject::PrefixError;
 pub use async_nats::Client;
 pub use async_nats::jetstream::Context as JetStream;
 pub use futures_util::Stream;

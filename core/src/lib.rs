@@ -137,6 +137,7 @@ pub use wire::error::{Code, Error, ServiceError};
 pub use wire::header::HeaderError;
 pub use wire::spec::{SingleFlight, WriteMode};
 pub use wire::stream::ByteStream;
+pub use wire::subject::PrefixError;
 
 /// ```no_run
 /// use nats_service::{Error, Server, message, nats_service};

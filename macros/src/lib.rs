@@ -69,8 +69,9 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 /// - the trait, with `Send + Sync + 'static` as supertraits, and futures that are `Send`; implement it with `async fn`;
 /// - `ProfilesServer<S>`: `new(service)`, `from_arc(arc)`, for `Server::serve`;
 /// - `ProfilesClient`: `new(nats)`, `with_jetstream(js)`, `with_timeout(duration)`, `with_retry(policy)`,
-///   `with_header(name, value)`, `with_context(&ctx)`, `with_events(&events)`, `with_codec(codec)`, `local(service)`, `local_from(server)`, `stores()`, and every method as a `Call`; an
-///   argument of an owned type is taken by value or by reference;
+///   `with_header(name, value)`, `with_context(&ctx)`, `with_events(&events)`, `with_codec(codec)`,
+///   `with_prefix(prefix)`, `local(service)`, `local_from(server)`, `stores()`, and every method as a `Call`; an argument of
+///   an owned type is taken by value or by reference;
 /// - `ProfilesStores`: `new(js)`, and for every method that keeps its answers a typed store, `ProfilesSaveProfileStore`, with
 ///   `at(..)` and `matching(..)` that take the captures of its key in order, named after the last part of each;
 /// - `ProfilesContract`: the description that all of them share; with the feature `schema`, `asyncapi()` gives it as a document.

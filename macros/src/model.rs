@@ -275,6 +275,7 @@ pub(crate) const RESERVED: &[&str] = &[
     "layer",
     "with_events",
     "with_codec",
+    "with_prefix",
     "stores",
     "clone",
 ];

@@ -6,6 +6,7 @@ use crate::streaming::StreamBreak;
 use crate::wire::codec::CodecError;
 use crate::wire::error::{Code, Error};
 use crate::wire::header::HeaderError;
+use async_nats::Subject;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub enum CallError<E = Infallible> {
     #[error("no service listens on `{subject}`")]
     NoResponders {
         /// Where it was sent.
-        subject: &'static str,
+        subject: Subject,
     },
     /// No reply came in time. Whether the service handled the request is unknown.
     #[error(
@@ -51,7 +52,7 @@ pub enum CallError<E = Infallible> {
     )]
     Timeout {
         /// Where it was sent.
-        subject: &'static str,
+        subject: Subject,
         /// How long the call waited.
         after: Duration,
     },
@@ -63,7 +64,7 @@ pub enum CallError<E = Infallible> {
     #[error("the deadline had passed before `{subject}` was called: nothing was sent")]
     Late {
         /// Where it was to go.
-        subject: &'static str,
+        subject: Subject,
     },
     /// A header cannot be sent. Nothing was sent.
     #[error("the request was not sent: {0}")]
@@ -74,7 +75,7 @@ pub enum CallError<E = Infallible> {
     )]
     TooLarge {
         /// Where it was to go.
-        subject: &'static str,
+        subject: Subject,
         /// Bytes of the body and of the headers.
         size: usize,
         /// The server's `max_payload`.
@@ -103,7 +104,7 @@ pub enum CallError<E = Infallible> {
     #[error("the stream of `{subject}` broke: {why}")]
     Broken {
         /// Where it was opened.
-        subject: &'static str,
+        subject: Subject,
         /// What happened.
         #[source]
         why: StreamBreak,

@@ -15,7 +15,7 @@ use crate::wire::error_reply;
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ impl Exchange {
 
     async fn run_watched(self) -> Result<Received, Failure> {
         let (spec, begun) = (self.spec, Instant::now());
-        let span = telemetry::call(spec, spec.subject);
+        let span = telemetry::call(spec, &self.subject());
         let received = self.run_unwatched().instrument(span.clone()).await;
         let code = received.as_ref().err().map(CallError::code);
         telemetry::ended(&span, code);
@@ -81,6 +81,11 @@ impl Exchange {
         }
     }
 
+    /// Where it goes.
+    pub(super) fn subject(&self) -> Subject {
+        self.core.subject(self.spec)
+    }
+
     /// Sees whether it is to be sent at all, and for how long.
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
         if let Some(failure) = self.wrong.take() {
@@ -89,9 +94,8 @@ impl Exchange {
         if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(CallError::Late {
-                    subject: self.spec.subject,
-                });
+                let subject = self.subject();
+                return Err(CallError::Late { subject });
             }
             self.timeout = self.timeout.min(left);
         }
@@ -110,7 +114,7 @@ impl Exchange {
         match tokio::time::timeout(limit, sent).await {
             Ok(received) => received,
             Err(_) => Err(CallError::Timeout {
-                subject: self.spec.subject,
+                subject: self.subject(),
                 after: limit,
             }),
         }
@@ -122,10 +126,10 @@ impl Exchange {
         events: &ConnectionEvents,
         limit: Duration,
     ) -> Result<Received, Failure> {
-        let begun = Instant::now();
+        let (begun, own) = (Instant::now(), self.subject());
         let inboxes = self.core.transport.inbox_prefix();
         let denied = events.wait(|at, denial| match denial {
-            Denial::Publish { subject } => at >= begun && subject == self.spec.subject,
+            Denial::Publish { subject } => at >= begun && *subject == *own,
             // Made by the first call, for all of them.
             Denial::Subscribe { subject, .. } => {
                 inboxes.is_some_and(|inboxes| subject.starts_with(inboxes))
@@ -139,7 +143,6 @@ impl Exchange {
     }
 
     async fn send(&self, limit: Duration) -> Result<Received, Failure> {
-        let subject = self.spec.subject;
         let transport = &self.core.transport;
         let headers = self.request_headers(limit)?;
         #[cfg(feature = "tower")]
@@ -150,10 +153,11 @@ impl Exchange {
         }
         let (mut pending, inbox) = transport.one().await?;
         transport
-            .send(subject, inbox, headers, self.body.clone())
+            .send(self.subject(), inbox, headers, self.body.clone())
             .await?;
         let message = pending.reply().await.ok_or_else(closed)?;
         if nobody_listens(&message) {
+            let subject = self.subject();
             return Err(CallError::NoResponders { subject });
         }
         self.read(message).await
@@ -163,16 +167,16 @@ impl Exchange {
     /// both are more than a server takes, which would end the connection.
     pub(super) fn request_headers(&self, limit: Duration) -> Result<Option<HeaderMap>, Failure> {
         let spec = self.spec;
-        let codec = self.core.codec.unwrap_or(spec.codec);
+        let codec = self.core.codec(spec);
         let headers = call_headers(spec, codec, self.headers.as_deref(), limit);
         let transport = &self.core.transport;
-        transport.check(spec.subject, headers.as_ref(), &self.body)?;
+        transport.check(|| self.subject(), headers.as_ref(), &self.body)?;
         Ok(headers)
     }
 
     /// Takes a reply for what it is.
     pub(super) async fn read(&self, message: Message) -> Result<Received, Failure> {
-        let own = self.core.codec.unwrap_or(self.spec.codec);
+        let own = self.core.codec(self.spec);
         let codec = match content_type(&message) {
             Some(said) => own
                 .or_named(said)

@@ -61,6 +61,7 @@ impl Exchange {
             headers: headers.unwrap_or_default(),
             body: self.body.clone(),
             method: self.spec,
+            at: self.subject(),
             received: now,
             deadline: now + limit,
             extensions: Arc::default(),
@@ -73,7 +74,7 @@ impl Exchange {
         let headers = std::mem::take(&mut response.headers);
         let payload = response.into_answer().map_err(CallError::Service)?;
         let message = Message {
-            subject: self.spec.subject.into(),
+            subject: self.subject(),
             reply: None,
             length: payload.len(),
             payload,
@@ -99,6 +100,7 @@ impl ClientCore {
             headers,
             body,
             method,
+            at: self.subject(method),
             received: now,
             deadline: now + limit,
             extensions: Arc::default(),
@@ -113,25 +115,25 @@ impl ClientCore {
 
 /// The connection, as the service inside all layers.
 async fn send(transport: &Transport, mut request: Request) -> Result<Response, Failure> {
-    let subject = request.method.subject;
+    let subject = request.at.clone();
     if let Wants::Leave = request.wants {
         return Ok(Response::leave(request));
     }
     let headers = std::mem::take(&mut request.headers);
     let headers = (!headers.is_empty()).then_some(headers);
-    transport.check(subject, headers.as_ref(), &request.body)?;
+    transport.check(|| subject.clone(), headers.as_ref(), &request.body)?;
     let (message, several) = match request.wants {
         Wants::Answer | Wants::Leave => {
             let (mut pending, inbox) = transport.one().await?;
             transport
-                .send(subject, inbox, headers, request.body)
+                .send(request.at, inbox, headers, request.body)
                 .await?;
             (pending.reply().await.ok_or_else(closed)?, None)
         }
         Wants::Answers(most) => {
             let (mut several, inbox) = transport.several(most).await?;
             transport
-                .send(subject, inbox, headers, request.body)
+                .send(request.at, inbox, headers, request.body)
                 .await?;
             (several.next().await.ok_or_else(closed)?, Some(several))
         }

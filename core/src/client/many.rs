@@ -86,7 +86,7 @@ pub struct Answers<T, E> {
 impl<T, E> fmt::Debug for Many<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Many")
-            .field("subject", &self.exchange.spec.subject)
+            .field("subject", &self.exchange.subject())
             .field("most", &self.most)
             .field("stall", &self.stall)
             .finish_non_exhaustive()
@@ -175,7 +175,7 @@ type Given = (Option<String>, Result<Received, Failure>);
 impl Asked {
     async fn new(mut exchange: Exchange, most: usize, stall: Duration) -> Result<Self, Failure> {
         exchange.begin()?;
-        let (subject, after) = (exchange.spec.subject, exchange.timeout);
+        let (subject, after) = (exchange.subject(), exchange.timeout);
         let deadline = Instant::now() + after;
         let asked = timeout_at(deadline, async {
             let transport = &exchange.core.transport;
@@ -187,10 +187,11 @@ impl Asked {
             }
             let (mut replies, inbox) = transport.several(most).await?;
             transport
-                .send(subject, inbox, headers, exchange.body.clone())
+                .send(subject.clone(), inbox, headers, exchange.body.clone())
                 .await?;
             let first = replies.next().await.ok_or_else(closed)?;
             if nobody_listens(&first) {
+                let subject = subject.clone();
                 return Err(CallError::NoResponders { subject });
             }
             Ok((first, Some(replies)))
@@ -233,7 +234,7 @@ impl Asked {
         let received = match timeout_at(self.deadline, self.exchange.read(message)).await {
             Ok(received) => received,
             Err(_) => Err(CallError::<Error>::Timeout {
-                subject: self.exchange.spec.subject,
+                subject: self.exchange.subject(),
                 after: self.exchange.timeout,
             }),
         };

@@ -34,7 +34,9 @@ use crate::wire::codec::Codec;
 use crate::wire::context::Context;
 use crate::wire::header::{self, HeaderError};
 use crate::wire::loopback::Loopback;
-use async_nats::{Client, HeaderMap, jetstream};
+use crate::wire::spec::MethodSpec;
+use crate::wire::subject::{Prefix, PrefixError};
+use async_nats::{Client, HeaderMap, Subject, jetstream};
 use mux::Mux;
 use retry::Retrying;
 use serde::Serialize;
@@ -59,6 +61,7 @@ pub struct ClientCore {
     events: Option<ConnectionEvents>,
     /// Instead of the contract's.
     codec: Option<Codec>,
+    prefix: Prefix,
 }
 
 impl ClientCore {
@@ -84,6 +87,7 @@ impl ClientCore {
             deadline: None,
             events: None,
             codec: None,
+            prefix: Prefix::default(),
         }
     }
 
@@ -155,6 +159,23 @@ impl ClientCore {
         self
     }
 
+    /// Calls the deployment under this prefix. A service in this process is where its client is, whatever that says.
+    ///
+    /// # Errors
+    /// When it cannot stand in a subject.
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, PrefixError> {
+        let prefix = Prefix::new(prefix)?;
+        if self.transport.client().is_some() {
+            self.prefix = prefix;
+        }
+        Ok(self)
+    }
+
+    /// Where a method is called.
+    fn subject(&self, method: &MethodSpec) -> Subject {
+        self.prefix.of(method)
+    }
+
     /// Lets calls see what the server says to the connection.
     #[must_use]
     pub fn with_events(mut self, events: &ConnectionEvents) -> Self {
@@ -175,8 +196,13 @@ impl ClientCore {
         &self,
         body: &B,
     ) -> Call<M::Answer, M::Error, R> {
-        let codec = self.codec.unwrap_or(M::SPEC.codec);
-        Call::new(self, M::SPEC, codec.encode(body))
+        Call::new(self, M::SPEC, self.codec(M::SPEC).encode(body))
+    }
+
+    /// What a method's requests are written in.
+    #[must_use]
+    pub fn codec(&self, method: &MethodSpec) -> Codec {
+        self.codec.unwrap_or(method.codec)
     }
 
     /// Prepares a call that is answered with a stream of `T`; `uploaded` where it sends one, too.
@@ -185,7 +211,7 @@ impl ClientCore {
         body: &B,
         uploaded: Option<Uploaded>,
     ) -> StreamCall<M::Answer, F, M::Error> {
-        let body = M::SPEC.codec.encode(body);
+        let body = self.codec(M::SPEC).encode(body);
         StreamCall::new(self, M::SPEC, body, uploaded)
     }
 
@@ -195,7 +221,7 @@ impl ClientCore {
         body: &B,
         uploaded: Option<Uploaded>,
     ) -> UploadCall<M::Answer, M::Error> {
-        let body = M::SPEC.codec.encode(body);
+        let body = self.codec(M::SPEC).encode(body);
         UploadCall::new(self, M::SPEC, body, uploaded)
     }
 }

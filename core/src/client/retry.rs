@@ -163,7 +163,7 @@ impl Budget {
 
 /// Sends until there is an answer, or no sense in going on.
 pub(super) async fn run(exchange: Exchange, policy: Retry) -> Result<Received, Failure> {
-    let subject = exchange.spec.subject;
+    let subject = exchange.subject();
     let budget = &exchange.core.retrying.budget;
     let deadline = Instant::now() + exchange.timeout;
     for attempt in 1.. {
@@ -178,7 +178,7 @@ pub(super) async fn run(exchange: Exchange, policy: Retry) -> Result<Received, F
                 });
             }
             Err(CallError::Timeout { .. }) if limit == left => CallError::Timeout {
-                subject,
+                subject: subject.clone(),
                 after: exchange.timeout,
             },
             Err(failure) => failure,
@@ -191,7 +191,7 @@ pub(super) async fn run(exchange: Exchange, policy: Retry) -> Result<Received, F
         if attempt >= policy.attempts || late || !budget.spend() {
             return Err(failure.after(attempt));
         }
-        tracing::debug!(subject, attempt, ?pause, error = %failure, "a call is repeated");
+        tracing::debug!(%subject, attempt, ?pause, error = %failure, "a call is repeated");
         tokio::time::sleep(pause).await;
     }
     unreachable!("attempts are counted up to their bound")

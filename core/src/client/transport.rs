@@ -72,13 +72,14 @@ impl Transport {
     /// The server ends the connection of a client that sends more than it takes, headers included.
     pub(super) fn check(
         &self,
-        subject: &'static str,
+        subject: impl FnOnce() -> Subject,
         headers: Option<&HeaderMap>,
         body: &Bytes,
     ) -> Result<(), Failure> {
         let size = body.len() + headers.map_or(0, header::size);
         let max = self.max_payload();
         if size > max {
+            let subject = subject();
             return Err(CallError::TooLarge { subject, size, max });
         }
         Ok(())
@@ -86,7 +87,7 @@ impl Transport {
 
     pub(super) async fn send(
         &self,
-        subject: &'static str,
+        subject: Subject,
         reply: Subject,
         headers: Option<HeaderMap>,
         body: Bytes,

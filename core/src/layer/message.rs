@@ -4,7 +4,7 @@ use super::BoxError;
 use crate::wire::context::Extensions;
 use crate::wire::error::Error;
 use crate::wire::spec::MethodSpec;
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::{HeaderMap, HeaderName, Subject};
 use bytes::Bytes;
 use std::any::Any;
 use std::fmt;
@@ -32,6 +32,8 @@ pub struct Request {
     /// The encoded request.
     pub body: Bytes,
     pub(crate) method: &'static MethodSpec,
+    /// Where it is sent or was received, which a deployment decides.
+    pub(crate) at: Subject,
     pub(crate) received: Instant,
     pub(crate) deadline: Instant,
     pub(crate) extensions: Arc<Extensions>,

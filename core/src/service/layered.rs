@@ -81,7 +81,7 @@ async fn open(endpoint: &Arc<dyn Endpoint>, request: Request, reply: Option<Subj
 
 fn begin(endpoint: &Arc<dyn Endpoint>, request: Request, reply: Option<Subject>) -> Serving {
     let message = Message {
-        subject: request.method.subject.into(),
+        subject: request.at,
         reply,
         length: request.body.len(),
         payload: request.body,
@@ -143,6 +143,7 @@ impl Endpoint for Layered {
                 headers: message.headers.unwrap_or_default(),
                 body: message.payload,
                 method: context.spec,
+                at: message.subject,
                 received,
                 deadline,
                 extensions: Arc::default(),

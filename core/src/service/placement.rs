@@ -2,11 +2,14 @@
 
 use super::start_error::StartError;
 use crate::wire::spec::MethodSpec;
+use crate::wire::subject::{Prefix, PrefixError, is_name};
 
 /// What a deployment decides.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Placement {
-    prefix: Option<String>,
+    prefix: Prefix,
+    /// Told at the start.
+    wrong_prefix: Option<PrefixError>,
     queue_group: Option<QueueGroup>,
 }
 
@@ -25,7 +28,10 @@ pub(crate) struct Place {
 
 impl Placement {
     pub(super) fn prefix(&mut self, prefix: &str) {
-        self.prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
+        match Prefix::new(prefix) {
+            Ok(prefix) => (self.prefix, self.wrong_prefix) = (prefix, None),
+            Err(error) => self.wrong_prefix = Some(error),
+        }
     }
 
     pub(super) fn queue_group(&mut self, name: Option<&str>) {
@@ -37,12 +43,8 @@ impl Placement {
 
     /// Whether subscriptions can be made like that.
     pub(super) fn check(&self) -> Result<(), StartError> {
-        if let Some(prefix) = &self.prefix {
-            let fits = prefix.split('.').all(is_name) && prefix != "_INBOX" && prefix.len() <= 256;
-            if !fits {
-                let prefix = prefix.clone();
-                return Err(StartError::Prefix { prefix });
-            }
+        if let Some(error) = &self.wrong_prefix {
+            return Err(error.clone().into());
         }
         match &self.queue_group {
             Some(QueueGroup::Named(name)) if !name.split('.').all(is_name) => {
@@ -63,19 +65,9 @@ impl Placement {
             },
             _ => contract,
         };
-        let subject = match &self.prefix {
-            Some(prefix) => format!("{prefix}.{}", method.subject),
-            None => method.subject.to_owned(),
-        };
         Place {
-            subject,
+            subject: self.prefix.of(method).into_string(),
             queue_group,
         }
     }
-}
-
-/// The alphabet of names in subjects, as in the attributes.
-fn is_name(token: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    !token.is_empty() && token.chars().all(fits)
 }

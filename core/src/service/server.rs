@@ -202,9 +202,9 @@ impl Server {
     }
 
     /// Puts all subjects under a prefix: with `"staging"`, `profiles.save` is served as `staging.profiles.save`. A generated
-    /// client calls where its trait says; an account's subject mapping (`profiles.>` to `staging.profiles.>`) or import leads its
-    /// calls there. Discovery stays where it is, and shows the subjects as they are; the names of buckets stay too, so give
-    /// environments that must not share their state an account each.
+    /// client calls there with `with_prefix("staging")`; one that knows nothing of it can be led there by an account's subject
+    /// mapping (`profiles.>` to `staging.profiles.>`) or import. Discovery stays where it is, and shows the subjects as they are;
+    /// the names of buckets stay too, so give environments that must not share their state an account each.
     pub fn prefix(mut self, prefix: &str) -> Self {
         self.placement.prefix(prefix);
         self

@@ -2,6 +2,7 @@
 
 use crate::connection::Denial;
 use crate::store::{BucketConflict, ProvisionError};
+use crate::wire::subject::PrefixError;
 use std::time::Duration;
 
 /// A server could not start. Nothing is left running.
@@ -17,14 +18,9 @@ pub enum StartError {
         /// The whole subject.
         subject: &'static str,
     },
-    /// The prefix cannot stand in a subject.
-    #[error(
-        "`{prefix}` cannot be a prefix of subjects: it consists of ASCII letters, digits, `_` and `-`, in tokens joined by dots, and is not `_INBOX`"
-    )]
-    Prefix {
-        /// What was given to [`Server::prefix`](crate::Server::prefix).
-        prefix: String,
-    },
+    /// What was given to [`Server::prefix`](crate::Server::prefix) cannot stand in a subject.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
     /// The queue group cannot be one.
     #[error(
         "`{name}` cannot be a queue group: it consists of ASCII letters, digits, `_`, `-` and single dots"

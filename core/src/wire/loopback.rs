@@ -85,15 +85,15 @@ impl Loopback {
     /// Hands a request to its endpoint, when that has room.
     pub(crate) async fn send(
         &self,
-        subject: &'static str,
+        subject: Subject,
         reply: Subject,
         headers: Option<HeaderMap>,
         body: Bytes,
     ) -> Result<(), &'static str> {
-        let Some(endpoint) = self.endpoints().get(subject) else {
+        let Some(endpoint) = self.endpoints().get(&*subject) else {
             return Err("the local service has no such endpoint");
         };
-        let request = message(subject.into(), Some(reply), headers, body);
+        let request = message(subject, Some(reply), headers, body);
         let sent = endpoint.send(request).await;
         sent.map_err(|_| "the runtime in which the local service began is gone")
     }

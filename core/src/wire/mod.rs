@@ -13,3 +13,4 @@ pub(crate) mod loopback;
 pub(crate) mod replies;
 pub(crate) mod spec;
 pub(crate) mod stream;
+pub(crate) mod subject;

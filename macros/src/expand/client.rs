@@ -111,6 +111,21 @@ pub(super) fn expand(names: &Names<'_>) -> TokenStream {
                 Self { core: self.core.with_codec(codec) }
             }
 
+            /// Calls the deployment whose server has put its subjects under this prefix (`Server::prefix`). Buckets have no
+            /// prefix: the stores are the same.
+            ///
+            /// # Errors
+            /// When it cannot stand in a subject.
+            #vis fn with_prefix(
+                self,
+                prefix: &::core::primitive::str,
+            ) -> ::core::result::Result<Self, #private::PrefixError> {
+                match self.core.with_prefix(prefix) {
+                    ::core::result::Result::Ok(core) => ::core::result::Result::Ok(Self { core }),
+                    ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+                }
+            }
+
             /// The stores that hold the answers.
             ///
             /// # Errors
@@ -165,8 +180,8 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         let (ident, stream) = (&upload.ident, stream(names, upload));
         parameters.insert(upload.at, quote!(#ident: #stream));
         let hidden = names.method(method);
-        uploaded =
-            quote!(#private::Uploaded::new(<#hidden as #private::Method>::SPEC.codec, #ident));
+        let codec = quote!(self.core.codec(<#hidden as #private::Method>::SPEC));
+        uploaded = quote!(#private::Uploaded::new(#codec, #ident));
     }
     let values: Vec<_> = method.args.iter().map(value).collect();
     let (hidden, borrowed) = (names.method(method), borrowed(method));

@@ -1,5 +1,6 @@
-//! The client's own promises: which calls are sent again, how all instances are asked, and calls with no server.
+//! The client's own promises: which calls are sent again, how all instances are asked, which deployment is called, and calls with no server.
 
+mod deployments;
 mod local;
 mod many;
 mod retry;

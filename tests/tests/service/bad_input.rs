@@ -234,8 +234,14 @@ async fn a_body_over_the_maximum_payload_is_refused_by_the_client_and_nothing_is
         .load(std::sync::atomic::Ordering::SeqCst);
     let huge = doing("a", Act::Answer, &"x".repeat(64 * 1024));
     match client.echo(&huge).await {
-        Err(error @ CallError::TooLarge { subject, size, max }) => {
-            assert_eq!((subject, max), ("desk.echo", 64 * 1024));
+        Err(
+            ref error @ CallError::TooLarge {
+                ref subject,
+                size,
+                max,
+            },
+        ) => {
+            assert_eq!((subject.as_str(), max), ("desk.echo", 64 * 1024));
             assert!(size > max);
             assert_eq!(error.code(), Code::InvalidArgument);
         }

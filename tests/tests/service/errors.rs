@@ -105,9 +105,9 @@ async fn nobody_there_is_said_at_once_and_names_the_subject() {
     let _desk = desk::desk(&nats).await;
     let client = OldDeskClient::new(nats.client.clone()).with_timeout(Duration::from_secs(3600));
     match nats_service_tests::soon("an answer", client.never_was(task("a"))).await {
-        Err(error @ CallError::NoResponders { subject }) => {
+        Err(ref error @ CallError::NoResponders { ref subject }) => {
             assert_eq!(
-                (subject, error.code()),
+                (subject.as_str(), error.code()),
                 ("desk.never_was", Code::Unavailable)
             );
         }

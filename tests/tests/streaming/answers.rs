@@ -1,7 +1,7 @@
 //! Streams of answers, of requests, and both: order, ends, errors.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use nats_service::{CallError, Code};
+use nats_service::{CallError, Code, Codec};
 use nats_service_tests::spout::{
     self, Act, Ask, Drop, PackedClient, SpoutClient, SpoutError, doing, spout, to,
 };
@@ -96,6 +96,63 @@ async fn streams_speak_the_codec_of_their_service() {
     assert_eq!(back.len(), 500);
     let sum = soon("a sum", client.sum(stream::iter(1..=4))).await;
     assert_eq!(sum.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn streams_speak_the_codec_of_their_client_in_both_directions() {
+    let nats = Nats::start().await;
+    let _served = spout(&nats.server).await;
+    let mut wire = nats.client.subscribe("*.*").await.unwrap();
+    let drop = |number| Drop {
+        number,
+        text: "z".into(),
+    };
+    let drops = || stream::iter((1..=500).map(drop));
+    for codec in [Codec::MessagePack, Codec::Json] {
+        // One is the contract's own for each of the two services.
+        let spout = SpoutClient::new(nats.client.clone()).with_codec(codec);
+        let echo = soon("a stream", spout.echo(drops(), to(0))).await.unwrap();
+        let back: Vec<Drop> = soon("all", echo.try_collect()).await.unwrap();
+        assert!(back.into_iter().eq((1..=500).map(drop)), "{codec:?}");
+        let sum = soon("a sum", spout.sum(3, stream::iter(1..=4))).await;
+        assert_eq!(sum.unwrap(), 13, "{codec:?}");
+        match soon("an error", spout.sum(3, stream::iter([u64::MAX]))).await {
+            Err(CallError::Service(SpoutError::Dry { number: 3 })) => {}
+            other => panic!("{other:?}"),
+        }
+        let plain = soon("a stream", spout.plain(1, 3)).await.unwrap();
+        let plain: Vec<u64> = soon("all", plain.try_collect()).await.unwrap();
+        assert_eq!(plain, [1, 2, 3]);
+        let packed = PackedClient::new(nats.client.clone()).with_codec(codec);
+        let echo = soon("a stream", packed.echo(drops())).await.unwrap();
+        assert_eq!(soon("all", echo.count()).await, 500);
+        let sum = soon("a sum", packed.sum(stream::iter(1..=4))).await;
+        assert_eq!(sum.unwrap(), 10, "{codec:?}");
+        // The requests say so.
+        for _ in 0..6 {
+            let opened = soon("a request", wire.next()).await.unwrap();
+            let said = opened.headers.as_ref().unwrap().get("Content-Type");
+            let said = said.map_or("application/json", |said| said.as_str());
+            assert_eq!(said, codec.content_type(), "{}", opened.subject);
+        }
+    }
+}
+
+#[tokio::test]
+async fn items_are_what_their_caller_accepts() {
+    let nats = Nats::start().await;
+    let _served = spout(&nats.server).await;
+    let accept = Codec::MessagePack.content_type();
+    let client = SpoutClient::new(nats.client.clone())
+        .with_header("Accept", accept)
+        .unwrap();
+    let plain = soon("a stream", client.plain(1, 3)).await.unwrap();
+    let said = plain.headers().get("Content-Type");
+    assert_eq!(said.map(|said| said.as_str()), Some(accept));
+    let plain: Vec<u64> = soon("all", plain.try_collect()).await.unwrap();
+    assert_eq!(plain, [1, 2, 3]);
+    let sum = soon("a sum", client.sum(3, stream::iter(1..=4))).await;
+    assert_eq!(sum.unwrap(), 13);
 }
 
 #[tokio::test]

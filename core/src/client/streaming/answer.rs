@@ -5,7 +5,7 @@ use super::open::Opened;
 use crate::streaming::{Broken, Last, Reader};
 use crate::wire::codec::Codec;
 use crate::wire::error::{Error, ServiceError};
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Subject};
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
@@ -58,7 +58,7 @@ pub struct Streaming<T, E = Infallible> {
     reader: Option<Reader>,
     codec: Codec,
     headers: HeaderMap,
-    subject: &'static str,
+    subject: Subject,
     item: PhantomData<fn() -> Result<T, E>>,
 }
 
@@ -102,7 +102,7 @@ impl<T: DeserializeOwned, E: ServiceError> Stream for Streaming<T, E> {
                 let Some(Last::Broken(broken)) = last else {
                     return Poll::Ready(None);
                 };
-                Err(failure(self.subject, broken))
+                Err(failure(self.subject.clone(), broken))
             }
         };
         if item.is_err() {
@@ -114,7 +114,7 @@ impl<T: DeserializeOwned, E: ServiceError> Stream for Streaming<T, E> {
 }
 
 /// What ended a stream, as a caller sees it.
-pub(super) fn failure<E: ServiceError>(subject: &'static str, broken: Broken) -> CallError<E> {
+pub(super) fn failure<E: ServiceError>(subject: Subject, broken: Broken) -> CallError<E> {
     let failure: CallError<Error> = match broken {
         Broken::Error(error) => CallError::Service(*error),
         Broken::Break(why) => CallError::Broken { subject, why },

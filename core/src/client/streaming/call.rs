@@ -230,7 +230,7 @@ impl<T, E> fmt::Debug for UploadCall<T, E> {
 
 impl Opening {
     fn describe(&self, mut to: fmt::DebugStruct<'_, '_>) -> fmt::Result {
-        to.field("subject", &self.spec.subject)
+        to.field("subject", &self.core.subject(self.spec))
             .field("timeout", &self.timeout)
             .field("window", &self.window)
             .finish_non_exhaustive()

@@ -39,7 +39,7 @@ pub(super) struct Opened {
     pub(super) reader: Reader,
     pub(super) codec: Codec,
     pub(super) headers: HeaderMap,
-    pub(super) subject: &'static str,
+    pub(super) subject: Subject,
 }
 
 /// What the service's first word says.
@@ -54,7 +54,7 @@ struct Welcome {
 
 impl Opening {
     pub(super) async fn run(self) -> Result<Opened, Failure> {
-        let (subject, mut after) = (self.spec.subject, self.timeout);
+        let (subject, mut after) = (self.core.subject(self.spec), self.timeout);
         if let Some(deadline) = self.core.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -69,6 +69,8 @@ impl Opening {
             client,
             inbox,
             spec: self.spec,
+            subject: &subject,
+            codec: self.core.codec(self.spec),
             window: self.window,
             pace: self.pace,
         };
@@ -127,6 +129,8 @@ struct Door<'d> {
     client: &'d Client,
     inbox: &'d Inbox,
     spec: &'static MethodSpec,
+    subject: &'d Subject,
+    codec: Codec,
     window: Amount,
     pace: Pace,
 }
@@ -134,7 +138,7 @@ struct Door<'d> {
 impl Door<'_> {
     /// What the request says besides its body.
     fn headers(&self, more: Option<&HeaderMap>, limit: Duration) -> HeaderMap {
-        let mut headers = call_headers(self.spec, self.spec.codec, more, limit).unwrap_or_default();
+        let mut headers = call_headers(self.spec, self.codec, more, limit).unwrap_or_default();
         let head = Head {
             allowed: self.window,
             beat: self.pace.millis(),
@@ -147,7 +151,7 @@ impl Door<'_> {
     /// Sends the request, and waits for the first word. What comes of it later, when this was given up, is answered with
     /// `cancel` by the inbox, since the mailbox is gone then.
     async fn knock(&self, headers: HeaderMap, body: Bytes) -> Result<(Mailbox, Welcome), Failure> {
-        let subject = self.spec.subject;
+        let subject = self.subject.clone();
         let (size, max) = (
             body.len() + header::size(&headers),
             self.client.max_payload(),
@@ -163,51 +167,65 @@ impl Door<'_> {
         sent.await.map_err(connection)?;
         loop {
             let message = mailbox.next().await.ok_or_else(closed)?;
-            if let Some(welcome) = welcome(self.spec, message)? {
+            if let Some(welcome) = self.welcome(message)? {
                 return Ok((mailbox, welcome));
             }
         }
     }
-}
 
-/// The first word; `None` where the message is none, and means nothing.
-fn welcome(spec: &'static MethodSpec, message: Message) -> Result<Option<Welcome>, Failure> {
-    let subject = spec.subject;
-    if message.status == Some(StatusCode::NO_RESPONDERS) {
-        return Err(CallError::NoResponders { subject });
-    }
-    let broken = |why| Err(CallError::Broken { subject, why });
-    let malformed = |what| broken(StreamBreak::Malformed { what });
-    let headers = message.headers.unwrap_or_default();
-    let head = head(&headers);
-    if let Some(error) = error_reply::read(&headers, &message.payload) {
-        return Err(CallError::Service(error));
-    }
-    match head {
-        Some(Head {
-            kind: Kind::Open,
-            allowed,
-            from,
-            ..
-        }) => {
-            let Some(peer) = message.reply.filter(|peer| is_inbox(peer)) else {
-                return malformed("its first message names no inbox to speak to");
-            };
-            let said = headers.get(header::CONTENT_TYPE);
-            let codec = said.and_then(|said| Codec::from_content_type(said.as_str()));
-            Ok(Some(Welcome {
-                peer,
-                allowed,
-                codec: codec.unwrap_or(spec.codec),
-                from,
-                headers,
-            }))
+    /// The first word; `None` where the message is none, and means nothing.
+    fn welcome(&self, message: Message) -> Result<Option<Welcome>, Failure> {
+        let subject = self.subject;
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            let subject = subject.clone();
+            return Err(CallError::NoResponders { subject });
         }
-        Some(Head {
-            kind: Kind::Cancel, ..
-        }) => broken(StreamBreak::Forgotten),
-        Some(_) => Ok(None),
-        None => malformed("it answered once, where it was to open a stream"),
+        let broken = |why| {
+            let subject = subject.clone();
+            Err(CallError::Broken { subject, why })
+        };
+        let malformed = |what| broken(StreamBreak::Malformed { what });
+        let headers = message.headers.unwrap_or_default();
+        let head = head(&headers);
+        if let Some(error) = error_reply::read(&headers, &message.payload) {
+            return Err(CallError::Service(error));
+        }
+        match head {
+            Some(Head {
+                kind: Kind::Open,
+                allowed,
+                from,
+                ..
+            }) => {
+                let Some(peer) = message.reply.filter(|peer| is_inbox(peer)) else {
+                    return malformed("its first message names no inbox to speak to");
+                };
+                let codec = match headers.get(header::CONTENT_TYPE) {
+                    None => Codec::Json,
+                    Some(said) => self.said(said.as_str())?,
+                };
+                Ok(Some(Welcome {
+                    peer,
+                    allowed,
+                    codec,
+                    from,
+                    headers,
+                }))
+            }
+            Some(Head {
+                kind: Kind::Cancel, ..
+            }) => broken(StreamBreak::Forgotten),
+            Some(_) => Ok(None),
+            None => malformed("it answered once, where it was to open a stream"),
+        }
+    }
+
+    /// What the service's items are written in.
+    fn said(&self, said: &str) -> Result<Codec, Failure> {
+        let codec = self.codec.or_named(said);
+        codec
+            .or_else(|| self.spec.codec.or_named(said))
+            .ok_or_else(|| CallError::Decode(CodecError::unknown(said, self.codec)))
     }
 }
 

@@ -96,6 +96,7 @@ pub(crate) struct Stream {
     line: Line,
     mailbox: Mailbox,
     inlet: Arc<Inlet>,
+    /// What our items are written in.
     codec: Codec,
     /// What the caller takes, and what we do.
     windows: (Amount, Amount),
@@ -118,7 +119,7 @@ impl Context {
         message: &Message,
         call: &Admitted,
     ) -> Result<(Stream, Side), Error> {
-        let (subject, codec) = (self.spec.subject, call.codec);
+        let (subject, (codec, _)) = (self.spec.subject, call.codecs());
         let asked = asked.filter(|head| head.kind == Kind::Open);
         let (Some(asked), Some(reply)) = (asked, &message.reply) else {
             return Err(Error::invalid_argument(format!(
@@ -155,7 +156,8 @@ impl Context {
         let inlet = Inlet::new(window);
         let side = Side {
             inlet: Arc::clone(&inlet),
-            codec,
+            requests: call.codec,
+            answers: codec,
         };
         let allowed = match asked.allowed.is_some() {
             true => asked.allowed,

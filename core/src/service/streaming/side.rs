@@ -29,11 +29,12 @@ impl std::fmt::Debug for Outbound<'_> {
 /// A handler on its way to its answer.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Outbound<'a>, Error>> + Send + 'a>>;
 
-/// A stream as generated code gets it: it knows the codec, and has the requests.
+/// A stream as generated code gets it: it knows the codecs, and has the requests.
 #[derive(Debug)]
 pub struct Side {
     pub(super) inlet: Arc<Inlet>,
-    pub(super) codec: Codec,
+    pub(super) requests: Codec,
+    pub(super) answers: Codec,
 }
 
 impl Side {
@@ -42,7 +43,7 @@ impl Side {
     pub fn requests<T: DeserializeOwned>(&self) -> Requests<T> {
         Requests {
             reader: Reader(Arc::clone(&self.inlet)),
-            codec: self.codec,
+            codec: self.requests,
             ended: false,
             item: PhantomData,
         }
@@ -60,7 +61,7 @@ impl Side {
         P::Error: ServiceError,
         E: ServiceError,
     {
-        let codec = self.codec;
+        let codec = self.answers;
         Box::pin(async move {
             let items = match handler.await {
                 Ok(items) => items,
@@ -86,7 +87,7 @@ impl Side {
         T: Serialize,
         E: ServiceError,
     {
-        let codec = self.codec;
+        let codec = self.answers;
         Box::pin(async move {
             match handler.await {
                 Ok(answer) => match codec.encode(&answer) {
