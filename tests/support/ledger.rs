@@ -5,13 +5,18 @@
 //! `tests/faults.rs`.
 
 mod check;
+#[cfg(test)]
+mod check_tests;
+mod history;
 mod load;
 
 pub use check::Findings;
 
 use crate::{PATIENCE, soon};
 use async_nats::jetstream;
-use load::{History, Load};
+use check::adds_up;
+use history::History;
+use load::Load;
 use nats_service::{KvStore, Running, Server, nats_service};
 use nats_service_testkit::{Proxy, TestCluster};
 use serde::{Deserialize, Serialize};
@@ -23,6 +28,8 @@ use std::time::Duration;
 pub const BUCKET: &str = "ledger";
 /// Keys of each kind. Many, so that the history of none is cut short.
 const KEYS: usize = 12;
+/// Revisions of a key that the bucket keeps; the contract below says the same.
+const HISTORY: i64 = 64;
 /// Answers between two faults.
 const BETWEEN: usize = 60;
 
@@ -65,6 +72,8 @@ pub struct Count {
     pub key: String,
     /// How far it is.
     pub number: u64,
+    /// Which instance of the service counted; none did where callers write themselves.
+    pub by: u64,
 }
 
 /// Counts, and keeps how far it is.
@@ -91,6 +100,8 @@ struct Counter(Arc<Mutex<HashMap<String, u64>>>);
 
 struct Counting {
     counter: Counter,
+    /// Which instance this is.
+    by: u64,
     /// How many answers this instance has given to its writer.
     handled: Arc<Mutex<u64>>,
 }
@@ -104,6 +115,7 @@ impl Counting {
         Count {
             key,
             number: *number,
+            by: self.by,
         }
     }
 }
@@ -120,13 +132,14 @@ impl Ledger for Counting {
 
 /// A service that can be killed: its runtime is its own, and goes with its connection and all its tasks.
 struct Instance {
+    number: u64,
     runtime: Option<tokio::runtime::Runtime>,
     running: Option<Running>,
     handled: Arc<Mutex<u64>>,
 }
 
 impl Instance {
-    async fn start(urls: Vec<String>, counter: Counter) -> Self {
+    async fn start(number: u64, urls: Vec<String>, counter: Counter) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -135,6 +148,7 @@ impl Instance {
         let handled = Arc::<Mutex<u64>>::default();
         let counting = Counting {
             counter,
+            by: number,
             handled: handled.clone(),
         };
         let started = runtime.spawn(async move {
@@ -149,6 +163,7 @@ impl Instance {
         });
         let running = soon("the service", started).await.expect("no panic");
         Self {
+            number,
             runtime: Some(runtime),
             running: Some(running),
             handled,
@@ -171,19 +186,14 @@ impl Instance {
         let report = match soon("the stop", stopped).await.expect("no panic") {
             Ok(report) => report,
             Err(error) => {
-                findings.problem(format!("a service did not drain: {error}"));
+                let problem = format!("a service did not drain: {error}");
+                findings.problems.push(problem);
                 error.0
             }
         };
         let handled = *self.handled.lock().expect("no panic");
         for writer in &report.writers {
-            let ended = writer.written + writer.given_up + writer.superseded;
-            let pending = (writer.queued + writer.in_flight) as u64;
-            if (writer.accepted, writer.accepted) != (handled, ended + pending) {
-                findings.problem(format!(
-                    "{handled} were handled, and the writer says {writer:?}"
-                ));
-            }
+            findings.problems.extend(adds_up(handled, writer).err());
         }
         runtime.shutdown_background();
     }
@@ -198,7 +208,8 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
     let cluster = cluster.start().await.expect("a cluster");
     let urls: Vec<String> = cluster.urls().into_iter().map(str::to_owned).collect();
     let counter = Counter::default();
-    let mut instance = Instance::start(urls.clone(), counter.clone()).await;
+    let start = async |number| Instance::start(number, urls.clone(), counter.clone()).await;
+    let mut instance = start(1).await;
     let mut proxies = Vec::new();
     for url in &urls {
         proxies.push(Proxy::start(url).await.expect("a proxy"));
@@ -234,13 +245,14 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
             }
             Fault::ServiceKilled => {
                 // What its writer had not stored goes with it: that is what `write = "before_reply"` is for.
-                history.forgive_later();
+                let number = instance.number;
+                history.told().killed.insert(number);
                 instance.kill();
-                instance = Instance::start(urls.clone(), counter.clone()).await;
+                instance = start(number + 1).await;
             }
             Fault::ServiceReplaced => {
                 let old = instance;
-                instance = Instance::start(urls.clone(), counter.clone()).await;
+                instance = start(old.number + 1).await;
                 old.stop(&mut findings).await;
             }
             Fault::ConnectionCut => {
@@ -258,9 +270,12 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
     load.answered(BETWEEN).await;
     load.stop().await;
     instance.stop(&mut findings).await;
-    let nats = async_nats::connect(urls).await.expect("a connection");
+    let nats = async_nats::connect(urls.clone())
+        .await
+        .expect("a connection");
     let store = KvStore::<Count>::bind(jetstream::new(nats), BUCKET).expect("a name");
-    check::compare(&store, &history, &mut findings).await;
+    let held = history::held(&store).await;
+    findings.judge(&history.told(), &held);
     findings
 }
 

@@ -67,7 +67,13 @@ fn every_file_and_every_test_that_the_architecture_names_is_there() {
     let root = root();
     let text = read(&root.join("docs/ARCHITECTURE.md"));
     let mut tests = BTreeSet::new();
-    for folder in ["core/src", "macros/src", "tests/tests", "ui-tests/tests"] {
+    for folder in [
+        "core/src",
+        "macros/src",
+        "tests/support",
+        "tests/tests",
+        "ui-tests/tests",
+    ] {
         for path in sources(&root.join(folder)) {
             let text = read(&path);
             let names = text.split("fn ").skip(1);

@@ -1,61 +1,20 @@
 //! Callers, a watcher, and some who contend for one key; and what each of them was told.
 
+use super::history::{Answer, Grant, History, LOCK};
 use super::{BUCKET, CALL, Count, KEYS, LedgerClient};
 use crate::until;
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
 use nats_service::{Operation, ReadLevel, StoreError, WatchEvent};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The key that is contended for.
-pub(super) const LOCK: &str = "lock";
 const CONTENDERS: usize = 3;
 /// Between two attempts for it, so that its history is not all there is.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What everybody was told.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    told: Mutex<Told>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    /// By key of the bucket: the highest number that a caller was answered with, of those that have to be there.
-    pub(super) acknowledged: BTreeMap<String, u64>,
-    /// Compare-and-sets that were granted: expected revision, number.
-    pub(super) granted: Vec<(u64, u64)>,
-    /// Those of which nothing is known.
-    pub(super) unknown: u64,
-    /// What the watch brought, in order: revision, key, number.
-    pub(super) seen: Vec<(u64, String, u64)>,
-    /// How many answers.
-    pub(super) answers: usize,
-}
-
-impl History {
-    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().expect("no panic")
-    }
-
-    fn acknowledge(&self, key: String, number: u64) {
-        let mut told = self.told();
-        told.answers += 1;
-        let highest = told.acknowledged.entry(key).or_default();
-        *highest = (*highest).max(number);
-    }
-
-    /// Answers that are written later need not be there any more.
-    pub(super) fn forgive_later(&self) {
-        let mut told = self.told();
-        told.acknowledged
-            .retain(|key, _| !key.starts_with("later."));
-    }
-}
 
 pub(super) struct Load {
     history: Arc<History>,
@@ -90,7 +49,11 @@ impl Load {
                     let Ok(count) = call.timeout(CALL).await else {
                         continue;
                     };
-                    history.acknowledge(format!("{kind}.{key}"), count.number);
+                    history.told().answers.push(Answer {
+                        key: format!("{kind}.{key}"),
+                        number: count.number,
+                        by: count.by,
+                    });
                     answers.fetch_add(1, SeqCst);
                     // A steady load, and no flood: the history of a key must last until the end.
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -111,13 +74,18 @@ impl Load {
                     let next = Count {
                         key: LOCK.to_owned(),
                         number: number + 1,
+                        by: 0,
                     };
                     let outcome = match revision {
                         0 => key.create(&next).await,
                         revision => key.update(&next, revision).await,
                     };
                     match outcome {
-                        Ok(_) => history.told().granted.push((revision, next.number)),
+                        Ok(own) => history.told().granted.push(Grant {
+                            expected: revision,
+                            revision: own,
+                            number: next.number,
+                        }),
                         Err(StoreError::Conflict { .. }) => {}
                         Err(_) => history.told().unknown += 1,
                     }
@@ -132,13 +100,15 @@ impl Load {
             }
             let mut watch = watch.expect("there is one");
             while let Some(event) = watch.next().await {
-                // What it says while it has no connection is its own tests' business: it goes on by itself.
-                let Ok(WatchEvent::Change(change)) = event else {
-                    continue;
-                };
-                if let Operation::Put(count) = change.operation {
-                    let seen = (change.revision, change.key, count.number);
-                    sees.told().seen.push(seen);
+                match event {
+                    Ok(WatchEvent::Change(change)) => {
+                        if let Operation::Put(count) = &change.operation {
+                            sees.told().saw(change.key, change.revision, count);
+                        }
+                    }
+                    // Of a history that was cut meanwhile, it says so; what is kept it must have brought all the same.
+                    Ok(WatchEvent::InitialDone | WatchEvent::Gap { .. }) => {}
+                    other => sees.told().wrong.push(format!("the watch said {other:?}")),
                 }
             }
         });
@@ -166,12 +136,17 @@ impl Load {
         for task in self.tasks {
             task.await.expect("no panic");
         }
-        let highest = self.history.told().acknowledged.clone();
+        let highest: BTreeMap<String, u64> = {
+            let told = self.history.told();
+            // Of every key, the last one that has to come.
+            let last = told.acknowledged().map(|a| (a.key.clone(), a.number));
+            last.collect()
+        };
         until("the watch sees what was acknowledged", async || {
             let told = self.history.told();
             highest.iter().all(|(key, number)| {
                 let mut seen = told.seen.iter().rev();
-                seen.any(|(_, of, seen)| of == key && seen >= number)
+                seen.any(|(of, seen)| of == key && seen.number >= *number)
             })
         })
         .await;

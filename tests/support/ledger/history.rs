@@ -1,0 +1,132 @@
+//! What everybody was told, and what the bucket holds in the end: what [`check`](super::check) compares.
+
+use super::{Count, HISTORY, KEYS};
+use nats_service::{KvStore, Operation, ReadLevel};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+
+/// The key that is contended for.
+pub(super) const LOCK: &str = "lock";
+
+/// A number that a caller was answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// In the bucket.
+    pub(super) key: String,
+    pub(super) number: u64,
+    /// Which instance of the service gave it.
+    pub(super) by: u64,
+}
+
+/// A compare-and-set that was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// The revision that it was to replace.
+    pub(super) expected: u64,
+    /// Its own.
+    pub(super) revision: u64,
+    pub(super) number: u64,
+}
+
+/// One revision of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) revision: u64,
+    pub(super) number: u64,
+    /// Which instance of the service wrote it.
+    pub(super) by: u64,
+}
+
+impl Kept {
+    fn of(revision: u64, count: &Count) -> Self {
+        Self {
+            revision,
+            number: count.number,
+            by: count.by,
+        }
+    }
+}
+
+/// What everybody was told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    pub(super) answers: Vec<Answer>,
+    /// Instances that were killed: what they had answered and not written yet is gone.
+    pub(super) killed: BTreeSet<u64>,
+    pub(super) granted: Vec<Grant>,
+    /// Compare-and-sets of which nothing is known.
+    pub(super) unknown: u64,
+    /// What the watch brought, in order.
+    pub(super) seen: Vec<(String, Kept)>,
+    /// What it said that it must not.
+    pub(super) wrong: Vec<String>,
+}
+
+impl Told {
+    /// The answers that have to be in the bucket.
+    pub(super) fn acknowledged(&self) -> impl Iterator<Item = &Answer> {
+        let may_be_lost =
+            |answer: &Answer| answer.key.starts_with("later.") && self.killed.contains(&answer.by);
+        self.answers.iter().filter(move |a| !may_be_lost(a))
+    }
+
+    pub(super) fn saw(&mut self, key: String, revision: u64, count: &Count) {
+        self.seen.push((key, Kept::of(revision, count)));
+    }
+}
+
+/// The same, while it is written down.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    told: Mutex<Told>,
+}
+
+impl History {
+    pub(super) fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().expect("no panic")
+    }
+}
+
+/// What the bucket holds of one key.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Key {
+    /// What a read says that a majority has confirmed.
+    pub(super) last: Option<Kept>,
+    /// In order.
+    pub(super) revisions: Vec<Kept>,
+}
+
+impl Key {
+    /// The first revision of which the history is whole.
+    pub(super) fn whole_from(&self) -> u64 {
+        match self.revisions.as_slice() {
+            [first, ..] if self.revisions.len() as i64 >= HISTORY => first.revision,
+            _ => 0,
+        }
+    }
+}
+
+/// What the bucket holds.
+pub(super) type Held = BTreeMap<String, Key>;
+
+/// Reads it.
+pub(super) async fn held(store: &KvStore<Count>) -> Held {
+    let names = ["first", "later"].into_iter();
+    let names = names.flat_map(|kind| (0..KEYS).map(move |key| format!("{kind}.{key}")));
+    let mut held = Held::new();
+    for name in names.chain([LOCK.to_owned()]) {
+        let key = store.key(name.clone()).expect("a key");
+        let last = key.read(ReadLevel::Confirmed).await.expect("a majority");
+        let revisions = key.history().await.expect("it can be read").into_iter();
+        let revisions = revisions.filter_map(|change| match &change.operation {
+            Operation::Put(count) => Some(Kept::of(change.revision, count)),
+            _ => None,
+        });
+        let key = Key {
+            last: last.map(|entry| Kept::of(entry.revision, entry.value())),
+            revisions: revisions.collect(),
+        };
+        held.insert(name, key);
+    }
+    held
+}
