@@ -52,7 +52,7 @@
 //! | the contract | [`macro@nats_service`], [`macro@endpoint`], [`macro@message`] |
 //! | keeping answers | [`macro@kv_store`], [`macro@object_store`], [`macro@kv_cache`], [`macro@kv_evict`], [`macro@object_evict`]; [`WriteMode`], [`SingleFlight`], [`Provision`], [`Storage`] |
 //! | errors | [`derive@ServiceError`], [`Error`], [`Code`], [`Cause`] |
-//! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`WriterStats`] |
+//! | serving | [`Server`], [`Running`]; [`StartError`], [`ShutdownReport`], [`FailedWrite`], [`StoredWrite`], [`WriterStats`] |
 //! | the call behind a request | [`Context`], [`Caller`], [`HeaderError`] |
 //! | what happens to a connection | [`ConnectionEvents`], [`ConnectionEvent`], [`ConnectionCounts`], [`Denial`] |
 //! | calling | a generated client, [`Call`], [`Reply`], [`Retry`], [`Many`], [`CallError`] |
@@ -116,8 +116,8 @@ pub use store::{
     KvSelection, KvStatus, KvStore, KvWriter, KvWriterBuilder, ManyEntries, Newer, ObjectEvent,
     ObjectInfo, ObjectKey, ObjectList, ObjectReader, ObjectSelection, ObjectStatus, ObjectStore,
     ObjectWatch, Operation, Origin, Placement, Provision, ProvisionError, ReadLevel, Republish,
-    Snapshot, Storage, StoreError, StoredObject, TtlRule, Watch, WatchBuilder, WatchEvent, WithTtl,
-    WriteError, WriterStats, check_key,
+    Snapshot, Storage, StoreError, StoredObject, StoredWrite, TtlRule, Watch, WatchBuilder,
+    WatchEvent, WithTtl, WriteError, WriterStats, check_key,
 };
 pub use store::{
     Committed, ObjectLink, ObjectMeta, Outcome, Progress, RemovedOrphans, Transaction,

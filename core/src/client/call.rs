@@ -57,7 +57,7 @@ type Typed<T, E, R> = fn() -> (T, E, R);
 /// # #[nats_service] pub trait Greeter { async fn hello(&self, name: String) -> String; }
 /// # async fn run(greeter: GreeterClient) -> Result<(), Box<dyn std::error::Error>> {
 /// let reply = greeter.hello("Ada".to_string()).reply().await?;
-/// println!("{} (revision {:?})", reply.value, reply.revision);
+/// println!("{} (revision {:?} of {:?})", reply.value, reply.revision, reply.key);
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -67,6 +67,10 @@ pub struct Reply<T> {
     pub value: T,
     /// The revision at which the answer is stored, where the method writes before it replies.
     pub revision: Option<u64>,
+    /// The key under which it is stored, where the method writes before it replies, or the name of the object that holds it.
+    /// Of several stores it is the one with the revision. `None` from a cache, whose caller has asked by the key, and from
+    /// services of older versions.
+    pub key: Option<String>,
     /// The reply's headers.
     pub headers: HeaderMap,
     /// How often the request was sent: more than once only where it may happen twice, see [`Retry`].
@@ -237,9 +241,13 @@ where
     let revision = headers
         .get(header::REVISION)
         .and_then(|revision| revision.as_str().parse().ok());
+    let said = |name| headers.get(name).map(|value| value.as_str());
+    let key = said(header::KEY).or_else(|| Some(said(header::OBJECT)?.split_once('/')?.1));
+    let key = key.map(str::to_owned);
     Ok(Reply {
         value,
         revision,
+        key,
         headers,
         attempts,
     })

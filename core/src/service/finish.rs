@@ -330,6 +330,8 @@ impl Context {
                 permit,
                 write,
             } = planned;
+            let puts = spec.action == StoreAction::Put;
+            let key = puts.then(|| write.key.clone());
             let reference =
                 by_reference.then(|| Reference::new(spec, &write.key, digest(&kept_body)));
             let revision = writer
@@ -343,11 +345,19 @@ impl Context {
                 })?;
             let headers = kept.headers.get_or_insert_default();
             // Of several the first one's: the one that stands first is the answer's own.
-            if spec.kind == StoreKind::Kv
-                && spec.action == StoreAction::Put
+            if let Some(key) = key
                 && headers.get(header::REVISION).is_none()
             {
-                headers.insert(header::REVISION, HeaderValue::from(revision));
+                match spec.kind {
+                    StoreKind::Kv => {
+                        headers.insert(header::REVISION, HeaderValue::from(revision));
+                        insert(headers, header::KEY, &key);
+                    }
+                    StoreKind::Object if headers.get(header::KEY).is_none() => {
+                        insert(headers, header::KEY, &key);
+                    }
+                    StoreKind::Object => {}
+                }
             }
             if let Some(reference) = reference {
                 reference.write(headers);
@@ -387,11 +397,13 @@ impl Context {
         let stored = stored.instrument(span.clone()).await;
         telemetry::written(&span, stored.as_ref().ok().map(|_| 0));
         match stored {
-            Ok(info) => Ok(Reference::new(
-                store.spec,
-                name,
-                info.digest.unwrap_or_default(),
-            )),
+            Ok(info) => {
+                if let Some(writer) = &store.writer {
+                    writer.stored_beside(name);
+                }
+                let digest = info.digest.unwrap_or_default();
+                Ok(Reference::new(store.spec, name, digest))
+            }
             Err(StoreError::Source(error)) => {
                 tracing::error!(subject = self.spec.subject, %error, "an answer could not be produced to its end");
                 Err(Error::internal(format!(

@@ -18,8 +18,8 @@ use super::streaming::{StreamLimits, Streams};
 use crate::__private::Service;
 use crate::connection::ConnectionEvents;
 use crate::layer::{CallLayer, Layers};
-use crate::store::persist::WriterLimits;
-use crate::store::{FailedWrite, FailureHook};
+use crate::store::persist::{Hooks, WriterLimits};
+use crate::store::{FailedWrite, StoredWrite};
 use crate::telemetry::{self, EndpointMetrics};
 use crate::wire::context::Origin;
 use crate::wire::frame::Amount;
@@ -68,7 +68,7 @@ pub struct Server {
     layers: Layers,
     reply_rule: ReplyRule,
     write_limits: WriterLimits,
-    failure_hook: Option<FailureHook>,
+    hooks: Hooks,
     placement: Placement,
     #[cfg(feature = "schema")]
     contracts: Vec<crate::contract::ShortForms>,
@@ -96,7 +96,7 @@ impl Server {
             layers: Layers::default(),
             reply_rule: ReplyRule::default(),
             write_limits: WriterLimits::default(),
-            failure_hook: None,
+            hooks: Hooks::default(),
             placement: Placement::default(),
             #[cfg(feature = "schema")]
             contracts: Vec::new(),
@@ -190,7 +190,39 @@ impl Server {
     /// shutdown's deadline with those that are not stored yet: the place to put them elsewhere. The call blocks the
     /// bucket's writer: hand the value on, do not work on it.
     pub fn on_failed_write(mut self, hook: impl Fn(&FailedWrite) + Send + Sync + 'static) -> Self {
-        self.failure_hook = Some(Arc::new(hook));
+        self.hooks.failed = Some(Arc::new(hook));
+        self
+    }
+
+    /// Is called with every answer that is stored and every key that is evicted, once the server has acknowledged it: bucket,
+    /// key and revision, before or after the reply. What a cache writes is not told. The call blocks the bucket's writer: hand
+    /// on what you need, do not work on it.
+    ///
+    /// ```
+    /// # use nats_service::{Server, nats_service};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let nats = async_nats::connect(server.url()).await?;
+    /// # let js = async_nats::jetstream::new(nats.clone());
+    /// # #[nats_service] trait Notes {
+    /// #     #[kv_store(bucket = "notes", key = "note.<id>")] async fn save(&self, id: u64) -> u64;
+    /// # }
+    /// # struct Desk; impl Notes for Desk { async fn save(&self, id: u64) -> u64 { id } }
+    /// let (told, mut stored) = tokio::sync::mpsc::unbounded_channel();
+    /// let running = Server::new(nats.clone())
+    ///     .with_jetstream(js)
+    ///     .on_stored_write(move |write| drop(told.send(write.clone())))
+    ///     .serve(NotesServer::new(Desk))
+    ///     .start()
+    ///     .await?;
+    ///
+    /// NotesClient::new(nats).save(7).await?;
+    /// let write = stored.recv().await.ok_or("nothing was stored")?;
+    /// assert_eq!((&*write.bucket, &*write.key, write.revision), ("notes", "note.7", Some(1)));
+    /// # running.shutdown(std::time::Duration::from_secs(10)).await?; Ok(()) }
+    /// ```
+    pub fn on_stored_write(mut self, hook: impl Fn(&StoredWrite) + Send + Sync + 'static) -> Self {
+        self.hooks.stored = Some(Arc::new(hook));
         self
     }
 
@@ -439,7 +471,7 @@ impl Server {
             let stores = Stores::open(
                 jetstream,
                 self.write_limits.clone(),
-                self.failure_hook.take(),
+                std::mem::take(&mut self.hooks),
                 &methods,
             )
             .await?;

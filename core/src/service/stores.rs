@@ -2,7 +2,7 @@
 //! checked, and its one writer started.
 
 use super::start_error::StartError;
-use crate::store::persist::{FailureHook, Writer, WriterLimits, Writers};
+use crate::store::persist::{Hooks, Writer, WriterLimits, Writers};
 use crate::store::{BucketSpec, provision};
 use crate::wire::spec::{MethodSpec, StoreKind, StoreSpec, WriteMode};
 use async_nats::jetstream;
@@ -26,7 +26,7 @@ impl Stores {
     pub(crate) async fn open(
         jetstream: jetstream::Context,
         limits: WriterLimits,
-        hook: Option<FailureHook>,
+        hooks: Hooks,
         methods: &[&'static MethodSpec],
     ) -> Result<Self, StartError> {
         let mut wanted: Vec<(StoreKind, BucketSpec)> = Vec::new();
@@ -39,7 +39,7 @@ impl Stores {
                 None => wanted.push((store.kind, store.bucket)),
             }
         }
-        let writers = Writers::new(jetstream.clone(), limits, hook);
+        let writers = Writers::new(jetstream.clone(), limits, hooks);
         let mut buckets = Vec::with_capacity(wanted.len());
         for (kind, spec) in wanted {
             let bucket = provision(&jetstream, kind, &spec).await?;

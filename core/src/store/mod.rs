@@ -40,4 +40,4 @@ pub use object::{
     ObjectSelection, ObjectStatus, ObjectStore, ObjectWatch, Progress, RemovedOrphans,
     StoredObject, Upload, UploadToken, UploadTokenError,
 };
-pub use persist::{DrainReport, FailedWrite, FailureHook, WriteError, WriterStats};
+pub use persist::{DrainReport, FailedWrite, FailureHook, StoredWrite, WriteError, WriterStats};

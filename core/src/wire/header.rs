@@ -13,6 +13,8 @@ pub(crate) const SERVICE_ERROR: &str = "Nats-Service-Error";
 pub(crate) const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// The revision at which a `write = "before_reply"` answer was stored.
 pub(crate) const REVISION: &str = "Nats-Service-Revision";
+/// The key under which it was stored; an object's name where the answer is in no KV bucket before the reply.
+pub(crate) const KEY: &str = "Nats-Service-Key";
 /// Which instance answered; said by endpoints that all of them answer.
 pub(crate) const INSTANCE: &str = "Nats-Service-Instance";
 /// In a reply: that it did not come from the handler, and where from (`hit`, `stale`, `shared`). In an entry: that it is no

@@ -11,5 +11,6 @@ mod placement;
 mod provisioning;
 mod replies;
 mod shutdown;
+mod stored;
 mod stores;
 mod streams;

@@ -4,7 +4,7 @@
 use super::admission::Shared;
 use super::failure::{Fault, WriteError};
 use super::queue::{Ended, Event, Limits, Queue, Terms, Token};
-use super::{DrainReport, FailedWrite, FailureHook, Job, Write, WriterLimits};
+use super::{DrainReport, FailedWrite, Hooks, Job, Write, WriterLimits};
 use async_nats::connection::State;
 use async_nats::{Client, Statistics};
 use std::future::poll_fn;
@@ -56,7 +56,7 @@ pub(super) trait Transport: Send {
 
 pub(super) struct Actor<T> {
     shared: Arc<Shared>,
-    hook: Option<FailureHook>,
+    hooks: Hooks,
     inbox: mpsc::UnboundedReceiver<Message>,
     client: Client,
     statistics: Arc<Statistics>,
@@ -84,7 +84,7 @@ struct Draining {
 impl<T: Transport> Actor<T> {
     pub(super) fn new(
         shared: Arc<Shared>,
-        hook: Option<FailureHook>,
+        hooks: Hooks,
         inbox: mpsc::UnboundedReceiver<Message>,
         client: Client,
         transport: T,
@@ -98,7 +98,7 @@ impl<T: Transport> Actor<T> {
         let epoch = statistics.connects.load(Relaxed);
         Self {
             shared,
-            hook,
+            hooks,
             inbox,
             client,
             statistics,
@@ -218,6 +218,7 @@ impl<T: Transport> Actor<T> {
                 self.awaited -= usize::from(job.awaited);
                 self.shared.written.fetch_add(1, Relaxed);
                 crate::telemetry::written(&job.span, Some(revision));
+                self.hooks.written(&self.shared.bucket, &job, revision);
                 if let Some(waiter) = job.waiter {
                     // A caller that has gone away needs no answer.
                     let _ = waiter.send(Ok(revision));
@@ -254,7 +255,7 @@ impl<T: Transport> Actor<T> {
     fn end(&mut self, ended: Ended<Job>) -> Option<FailedWrite> {
         self.awaited -= usize::from(ended.job.awaited);
         let error = Fault::into_error(ended.fault, ended.in_doubt);
-        let hook = self.hook.as_ref();
+        let hook = self.hooks.failed.as_ref();
         super::end_unwritten(&self.shared, hook, ended.job, error, ended.attempts)
     }
 

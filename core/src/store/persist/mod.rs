@@ -12,7 +12,7 @@
 //!
 //! What it leaves out: what a value means and how it is encoded, and what a service does when there is no room.
 //!
-//! `queue.rs` holds the order and `health.rs` the pauses, both without I/O; `actor.rs` is the task; `kv.rs` and `object.rs` speak
+//! `queue.rs` holds the order and `health.rs` the pauses, both without I/O; `actor.rs` is the task, `hooks.rs` whom it tells; `kv.rs` and `object.rs` speak
 //! with the server.
 
 mod actor;
@@ -20,6 +20,7 @@ mod admission;
 mod ages;
 mod failure;
 mod health;
+mod hooks;
 mod kv;
 mod object;
 mod queue;
@@ -29,6 +30,8 @@ pub use admission::WriterStats;
 pub(crate) use admission::{Full, Permit};
 use failure::Fault;
 pub use failure::{FailedWrite, FailureHook, WriteError};
+pub(crate) use hooks::Hooks;
+pub use hooks::StoredWrite;
 
 use super::bucket::Provisioned;
 use crate::telemetry::{self, Trace};
@@ -151,7 +154,7 @@ pub(crate) struct Writers {
 struct WritersInner {
     js: Context,
     limits: WriterLimits,
-    hook: Option<FailureHook>,
+    hooks: Hooks,
     writers: Mutex<HashMap<(bool, String), Writer>>,
 }
 
@@ -162,12 +165,12 @@ impl fmt::Debug for Writers {
 }
 
 impl Writers {
-    pub(crate) fn new(js: Context, limits: WriterLimits, hook: Option<FailureHook>) -> Self {
+    pub(crate) fn new(js: Context, limits: WriterLimits, hooks: impl Into<Hooks>) -> Self {
         Self {
             inner: Arc::new(WritersInner {
                 js,
                 limits,
-                hook,
+                hooks: hooks.into(),
                 writers: Mutex::new(HashMap::new()),
             }),
         }
@@ -234,7 +237,7 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     messages: mpsc::UnboundedSender<Message>,
     urgent: Arc<Notify>,
-    hook: Option<FailureHook>,
+    hooks: Hooks,
 }
 
 impl fmt::Debug for Writer {
@@ -263,7 +266,7 @@ impl Writer {
         let urgent = Arc::new(Notify::new());
         let actor = Actor::new(
             shared.clone(),
-            set.hook.clone(),
+            set.hooks.clone(),
             inbox,
             set.js.client(),
             transport,
@@ -275,7 +278,7 @@ impl Writer {
             shared,
             messages,
             urgent,
-            hook: set.hook.clone(),
+            hooks: set.hooks.clone(),
         }
     }
 
@@ -338,11 +341,18 @@ impl Writer {
         if let Err(mpsc::error::SendError(Message::Write { job, .. })) =
             self.messages.send(Message::Write { job, deadline })
         {
-            end_unwritten(&self.shared, self.hook.as_ref(), job, WriteError::Closed, 0);
+            let hook = self.hooks.failed.as_ref();
+            end_unwritten(&self.shared, hook, job, WriteError::Closed, 0);
         }
         if awaited {
             self.urgent.notify_one();
         }
+    }
+
+    /// Tells of an object that was stored as it was produced, beside the writer.
+    pub(crate) fn stored_beside(&self, name: &str) {
+        let bucket = &self.shared.bucket;
+        self.hooks.stored(bucket, || (name.to_owned(), None, false));
     }
 
     /// As of now.
@@ -421,11 +431,7 @@ fn end_unwritten(
         "an answer was not stored"
     );
     if let Some(hook) = hook {
-        // The hook is the user's code; its panic must not take the writer, and all that waits in it, along.
-        let call = std::panic::AssertUnwindSafe(|| hook(&failed));
-        if std::panic::catch_unwind(call).is_err() {
-            tracing::error!(bucket = %failed.bucket, "the failure hook panicked");
-        }
+        hooks::call(&failed.bucket, || hook(&failed));
     }
     Some(failed)
 }
