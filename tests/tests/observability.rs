@@ -1,12 +1,15 @@
 //! What can be seen from outside: spans, traces across processes, metrics, and the dashboard of them. One subscriber and one
 //! recorder serve all tests of this file, since there is one of each in a process.
 
+use futures_util::{StreamExt as _, stream};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use nats_service::layer::Request;
 use nats_service::{ByteStream, ConnectionEvents, METRICS, MetricKind, Server, nats_service};
 use nats_service_testkit::TestServer;
 use nats_service_tests::desk::{
     Act, DeskClient, DeskError, KeeperClient, desk, doing, keeper, task,
 };
+use nats_service_tests::spout::{self, Act as Drip, SpoutClient, to};
 use nats_service_tests::{Nats, PATIENCE, soon, until};
 use opentelemetry::trace::{SpanKind, TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -15,6 +18,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+use tower::util::MapRequestLayer;
 use tracing::field::{Field, Visit};
 use tracing::{Instrument as _, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -227,6 +232,198 @@ async fn a_span_says_how_its_request_failed() {
     client.hasty(doing("a", Act::Hold, "")).await.unwrap_err();
     let span = eyes.span("request", "rpc.method", "hasty").await;
     assert_eq!(span.fields["code"], "DeadlineExceeded");
+}
+
+/// Every instance answers.
+#[nats_service]
+trait Crew {
+    #[endpoint(queue_group = false)]
+    async fn number(&self) -> Result<u32, DeskError>;
+}
+
+struct Sailor;
+
+impl Crew for Sailor {
+    async fn number(&self) -> Result<u32, DeskError> {
+        Ok(7)
+    }
+}
+
+impl Eyes {
+    /// Waits for the calls of this subject, and sees that they ended so and have been counted; an empty code is that of a call
+    /// that was given up. Spans close in any order, since a stream's task has its own.
+    async fn codes(&self, subject: &str, expected: &[&str]) {
+        let method = subject.rsplit('.').next().unwrap();
+        let of_subject = || {
+            let all = self.closed.0.lock().unwrap();
+            let all = all.iter().filter(|one| {
+                let to = one.fields.get("messaging.destination.name");
+                one.target == "nats_service::call" && to.is_some_and(|to| to == subject)
+            });
+            all.cloned().collect::<Vec<_>>()
+        };
+        until(&format!("all calls of {subject}"), async || {
+            of_subject().len() >= expected.len()
+        })
+        .await;
+        let mut seen = of_subject();
+        seen.sort_by_key(|one| one.fields.get("code").cloned());
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        let codes: Vec<_> = seen
+            .iter()
+            .map(|one| one.fields.get("code").map_or("", |code| code))
+            .collect();
+        assert_eq!(codes, expected, "{subject}");
+        for (one, code) in seen.iter().zip(&expected) {
+            let name = subject.split_once('.').unwrap().1;
+            let mut fields = pairs(&[
+                ("otel.name", name),
+                ("otel.kind", "client"),
+                ("rpc.system", "nats"),
+                ("rpc.method", method),
+                ("messaging.destination.name", subject),
+                ("code", code),
+                ("otel.status_code", "ERROR"),
+            ]);
+            fields.retain(|name, value| {
+                !value.is_empty() && (name != "otel.status_code" || !matches!(*code, "" | "Ok"))
+            });
+            assert_eq!((&*one.name, &one.fields), ("call", &fields));
+        }
+        let text = self.metrics.render();
+        let count = |series: String| {
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix(&*series)?.trim().parse::<usize>().ok())
+        };
+        let counted: BTreeSet<_> = expected.iter().filter(|code| !code.is_empty()).collect();
+        for code in &counted {
+            let name = "nats_service_calls_total";
+            let series = format!("{name}{{subject=\"{subject}\",code=\"{code}\"}}");
+            let often = expected.iter().filter(|one| *one == *code).count();
+            assert_eq!(count(series), Some(often), "{subject} {code}:\n{text}");
+        }
+        let name = "nats_service_call_duration_seconds_count";
+        let timed = expected.iter().filter(|code| !code.is_empty()).count();
+        let series = format!("{name}{{subject=\"{subject}\"}}");
+        assert_eq!(count(series), Some(timed), "{subject}:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn streams_are_calls_that_end_with_their_streams() {
+    let eyes = &*EYES;
+    let nats = Nats::start().await;
+    let served = spout::serve_on(nats.client.clone(), |server| server.prefix("seen")).await;
+    let client = SpoutClient::new(nats.client.clone());
+    let nobody = client.clone().with_prefix("unseen").unwrap();
+    let client = client.with_prefix("seen").unwrap();
+    let layered = client
+        .clone()
+        .layer(MapRequestLayer::new(|request: Request| request));
+
+    for client in [&client, &layered] {
+        let all = soon("a stream", client.count(to(3))).await.unwrap();
+        assert_eq!(soon("all", all.count()).await, 3);
+    }
+    let all = soon("a stream", client.count(spout::doing(3, Drip::Fail))).await;
+    assert_eq!(soon("all", all.unwrap().count()).await, 4);
+    let refused = client.count(spout::doing(3, Drip::Refuse));
+    soon("an error", refused).await.unwrap_err();
+    let mut some = soon("a stream", client.count(spout::doing(3, Drip::Stay)))
+        .await
+        .unwrap();
+    soon("an item", some.next()).await.unwrap().unwrap();
+    // A reader that has enough has not failed.
+    drop(some);
+    served.seen.until_running(0).await;
+    eyes.codes(
+        "seen.spout.count",
+        &["Ok", "Ok", "OutOfRange", "OutOfRange", "Ok"],
+    )
+    .await;
+    soon("an error", nobody.count(to(3))).await.unwrap_err();
+    eyes.codes("unseen.spout.count", &["Unavailable"]).await;
+
+    let within = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&within);
+    let numbers = stream::iter([1, 2]).inspect(move |_| {
+        let name = tracing::Span::current().metadata().map(|span| span.name());
+        seen.lock().unwrap().extend(name);
+    });
+    assert_eq!(soon("a sum", client.sum(1, numbers)).await.unwrap(), 4);
+    assert_eq!(*within.lock().unwrap(), ["call", "call"]);
+    let fails = client.sum(1, stream::iter([u64::MAX]));
+    soon("an error", fails).await.unwrap_err();
+    eyes.codes("seen.spout.sum", &["Ok", "OutOfRange"]).await;
+
+    let both = client.echo(stream::iter([spout::Drop::default()]), to(0));
+    let both = soon("a stream", both).await.unwrap();
+    assert_eq!(soon("all", both.count()).await, 1);
+    let refused = client.echo(stream::pending(), spout::doing(0, Drip::Refuse));
+    soon("an error", refused).await.unwrap_err();
+    eyes.codes("seen.spout.echo", &["Ok", "OutOfRange"]).await;
+
+    // Given up before it was answered: nobody knows how it would have ended, and it is not counted.
+    let given_up = tokio::time::timeout(Duration::from_millis(20), client.late().into_future());
+    given_up.await.unwrap_err();
+    soon("an error", client.late()).await.unwrap_err();
+    eyes.codes("seen.spout.late", &["", "DeadlineExceeded"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_question_to_every_instance_is_one_call_that_ends_with_its_answers() {
+    let eyes = &*EYES;
+    let nats = Nats::start().await;
+    let server = Server::new(nats.client.clone()).serve(CrewServer::new(Sailor));
+    let _crew = server.prefix("seen").start().await.unwrap();
+    let client = CrewClient::new(nats.client.clone());
+    let nobody = client.clone().with_prefix("unseen").unwrap();
+    let client = client.with_prefix("seen").unwrap();
+    let layered = client
+        .clone()
+        .layer(MapRequestLayer::new(|request: Request| request));
+    for client in [&client, &layered] {
+        soon("an answer", client.number()).await.unwrap();
+        let all = soon("all", client.number().many().most(1)).await.unwrap();
+        assert_eq!(all.len(), 1);
+    }
+    let answers = soon("an answer", client.number().many().stream()).await;
+    drop(answers.unwrap());
+    eyes.codes("seen.crew.number", &["Ok"; 5]).await;
+    soon("an error", nobody.number().many()).await.unwrap_err();
+    eyes.codes("unseen.crew.number", &["Unavailable"]).await;
+}
+
+#[tokio::test]
+async fn a_trace_goes_with_a_stream_and_with_a_question_to_every_instance() {
+    let eyes = &*EYES;
+    let nats = Nats::start().await;
+    let _spout = spout::spout(&nats.server).await;
+    let server = Server::new(nats.client.clone()).serve(CrewServer::new(Sailor));
+    let _crew = server.start().await.unwrap();
+    let (spout, crew) = (
+        SpoutClient::new(nats.client.clone()),
+        CrewClient::new(nats.client.clone()),
+    );
+    let ask = async {
+        let all = soon("a stream", spout.plain(1, 3)).await.unwrap();
+        assert_eq!(soon("all", all.count()).await, 3);
+        let all = soon("all", crew.number().many().most(1)).await.unwrap();
+        assert_eq!(all.len(), 1);
+    };
+    ask.instrument(tracing::info_span!("root of streams")).await;
+    let trace = eyes.trace("root of streams", 5).await;
+    for name in ["spout.plain", "crew.number"] {
+        let of = |kind: SpanKind| {
+            let mut all = trace.iter();
+            all.find(|one| one.name == name && one.span_kind == kind)
+                .unwrap_or_else(|| panic!("{kind:?} of {name}"))
+        };
+        let caller = of(SpanKind::Client).span_context.span_id();
+        assert_eq!(of(SpanKind::Server).parent_span_id, caller, "{name}");
+    }
 }
 
 /// Calls the keeper.

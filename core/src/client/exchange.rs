@@ -8,7 +8,7 @@ use crate::connection::{ConnectionEvents, Denial};
 #[cfg(feature = "tower")]
 use crate::layer::Wants;
 use crate::store::{self, ObjectReader, StoreError};
-use crate::telemetry;
+use crate::telemetry::{self, WatchedCall};
 use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::Error;
 use crate::wire::error_reply;
@@ -63,12 +63,10 @@ impl Exchange {
     }
 
     async fn run_watched(self) -> Result<Received, Failure> {
-        let (spec, begun) = (self.spec, Instant::now());
-        let span = telemetry::call(spec, &self.subject());
-        let received = self.run_unwatched().instrument(span.clone()).await;
-        let code = received.as_ref().err().map(CallError::code);
-        telemetry::ended(&span, code);
-        telemetry::call_ended(spec, code, begun.elapsed());
+        let mut watched = WatchedCall::new(self.spec, self.subject());
+        let span = watched.span().clone();
+        let received = self.run_unwatched().instrument(span).await;
+        watched.says(received.as_ref().err().map(CallError::code));
         received
     }
 

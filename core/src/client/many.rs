@@ -5,6 +5,7 @@
 use super::call::{Reply, typed};
 use super::error::CallError;
 use super::exchange::{Exchange, Failure, Received, closed, nobody_listens};
+use crate::telemetry::WatchedCall;
 use crate::wire::error::{Error, ServiceError};
 use crate::wire::header;
 use crate::wire::replies::Several;
@@ -18,6 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 /// Every instance gets the requests of this endpoint: it has no queue group.
 #[derive(Debug)]
@@ -168,12 +170,31 @@ struct Asked {
     left: usize,
     stall: Duration,
     deadline: Instant,
+    watched: Option<Box<WatchedCall>>,
 }
 
 type Given = (Option<String>, Result<Received, Failure>);
 
 impl Asked {
-    async fn new(mut exchange: Exchange, most: usize, stall: Duration) -> Result<Self, Failure> {
+    async fn new(exchange: Exchange, most: usize, stall: Duration) -> Result<Self, Failure> {
+        let Some(mut watched) = WatchedCall::begin(exchange.spec, || exchange.subject()) else {
+            return Self::new_unwatched(exchange, most, stall).await;
+        };
+        let span = watched.span().clone();
+        let asked = Self::new_unwatched(exchange, most, stall);
+        let asked = asked.instrument(span).await;
+        watched.says(asked.as_ref().err().map(CallError::code));
+        asked.map(|asked| Self {
+            watched: Some(watched),
+            ..asked
+        })
+    }
+
+    async fn new_unwatched(
+        mut exchange: Exchange,
+        most: usize,
+        stall: Duration,
+    ) -> Result<Self, Failure> {
         exchange.begin()?;
         let (subject, after) = (exchange.subject(), exchange.timeout);
         let deadline = Instant::now() + after;
@@ -207,6 +228,7 @@ impl Asked {
             left: most,
             stall,
             deadline,
+            watched: None,
         })
     }
 
@@ -231,7 +253,10 @@ impl Asked {
         let instance = headers.and_then(|headers| headers.get(header::INSTANCE));
         let instance = instance.map(|id| id.as_str().to_owned());
         // A large answer is fetched from its object.
-        let received = match timeout_at(self.deadline, self.exchange.read(message)).await {
+        let span = self.watched.as_ref().map(|watched| watched.span().clone());
+        let read = self.exchange.read(message);
+        let read = read.instrument(span.unwrap_or_else(Span::none));
+        let received = match timeout_at(self.deadline, read).await {
             Ok(received) => received,
             Err(_) => Err(CallError::<Error>::Timeout {
                 subject: self.exchange.subject(),

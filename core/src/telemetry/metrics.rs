@@ -7,7 +7,7 @@ use crate::connection::{ConnectionEvent, Denial};
 use crate::store::WriterStats;
 use crate::wire::error::Code;
 use crate::wire::spec::{MethodSpec, ServiceSpec};
-use metrics::{Counter, Gauge, Histogram, Unit};
+use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ metrics! {
     FORGED = "nats_service_requests_forged_total", Counter, ENDPOINT, "Requests that were dropped because of their reply subject.";
     CACHE = "nats_service_cache_total", Counter, CACHED, "What the caches of answers did: `hit`, `miss`, `waited`, `stale`, `undecodable`, `bypassed`, `outdated`, `unwritten`.";
     CALLS = "nats_service_calls_total", Counter, CALLED, "Calls that have ended, by how: `Ok`, or the code of the error.";
-    CALL_DURATION = "nats_service_call_duration_seconds", Histogram, CALL, "From a call to its answer, repeats included.";
+    CALL_DURATION = "nats_service_call_duration_seconds", Histogram, CALL, "From a call to its answer, repeats included; to the end of a stream.";
     QUEUED = "nats_service_writes_queued", Gauge, BUCKET, "Writes that wait to be sent.";
     WRITES_IN_FLIGHT = "nats_service_writes_in_flight", Gauge, BUCKET, "Writes that were sent and are not acknowledged.";
     WRITTEN = "nats_service_writes_stored_total", Counter, BUCKET, "Writes that were acknowledged.";
@@ -197,10 +197,14 @@ fn requests(labels: &[(&'static str, &'static str); 2], code: Option<Code>) -> C
 }
 
 /// Counts a call. Its subject is asked for each time: a client may be older than the recorder.
-pub(crate) fn call_ended(method: &MethodSpec, code: Option<Code>, took: Duration) {
+pub(crate) fn call_ended(method: &MethodSpec, subject: &str, code: Option<Code>, took: Duration) {
     let code = code.map_or("Ok", Code::name);
-    metrics::counter!(CALLS, "subject" => method.subject, "code" => code).increment(1);
-    metrics::histogram!(CALL_DURATION, "subject" => method.subject).record(took);
+    let subject = match subject == method.subject {
+        true => SharedString::const_str(method.subject),
+        false => subject.to_owned().into(),
+    };
+    metrics::counter!(CALLS, "subject" => subject.clone(), "code" => code).increment(1);
+    metrics::histogram!(CALL_DURATION, "subject" => subject).record(took);
 }
 
 /// What the label `event` may be.

@@ -3,7 +3,7 @@
 //! | span, target | of | fields |
 //! |---|---|---|
 //! | `request`, `nats_service::request` | one request, from its turn to its reply | `otel.name`, `otel.kind`, `rpc.system`, `rpc.service`, `rpc.method`, `messaging.destination.name`; at its end `code`, `otel.status_code` |
-//! | `call`, `nats_service::call` | one call of a client, repeats included | the same, without `rpc.service` |
+//! | `call`, `nats_service::call` | one call of a client: repeats included; to the end of a stream, or of the answers of all instances | the same, without `rpc.service` |
 //! | `write`, `nats_service::write` | one write, from its submission to its end | `otel.name`, `otel.kind`, `bucket`, `key`; at its end `revision` or `code`, `otel.status_code` |
 //!
 //! Names and fields are part of the interface: dashboards and filters depend on them. All are of level INFO. Where no subscriber wants
@@ -23,7 +23,8 @@ pub(crate) use trace::{Trace, inject};
 
 use crate::wire::error::Code;
 use crate::wire::spec::{MethodSpec, ServiceSpec};
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Subject};
+use std::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
@@ -72,8 +73,59 @@ pub(crate) fn watches_calls() -> bool {
         || tracing::level_filters::LevelFilter::current() >= tracing::Level::INFO
 }
 
+/// A call that is watched: its span, and what counts it. It ends when this goes, in the way that was said of it last. A call
+/// that was given up before anything was said is not counted.
+#[derive(Debug)]
+pub(crate) struct WatchedCall {
+    span: Span,
+    subject: Subject,
+    method: &'static MethodSpec,
+    begun: Instant,
+    /// How it ends: well, or with an error.
+    said: Option<Option<Code>>,
+}
+
+impl WatchedCall {
+    /// None where nobody wants to know.
+    #[inline]
+    pub(crate) fn begin(
+        method: &'static MethodSpec,
+        subject: impl FnOnce() -> Subject,
+    ) -> Option<Box<Self>> {
+        watches_calls().then(|| Self::new(method, subject()))
+    }
+
+    pub(crate) fn new(method: &'static MethodSpec, subject: Subject) -> Box<Self> {
+        Box::new(Self {
+            span: call(method, &subject),
+            subject,
+            method,
+            begun: Instant::now(),
+            said: None,
+        })
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// It ends like this, unless something else is said later.
+    pub(crate) fn says(&mut self, code: Option<Code>) {
+        self.said = Some(code);
+    }
+}
+
+impl Drop for WatchedCall {
+    fn drop(&mut self) {
+        if let Some(code) = self.said {
+            ended(&self.span, code);
+            call_ended(self.method, &self.subject, code, self.begun.elapsed());
+        }
+    }
+}
+
 /// The span of a call.
-pub(crate) fn call(method: &MethodSpec, subject: &str) -> Span {
+fn call(method: &MethodSpec, subject: &str) -> Span {
     tracing::info_span!(
         target: "nats_service::call",
         "call",

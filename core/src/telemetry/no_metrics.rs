@@ -46,7 +46,7 @@ impl WriterMetrics {
 }
 
 #[inline]
-pub(crate) fn call_ended(_: &MethodSpec, _: Option<Code>, _: Duration) {}
+pub(crate) fn call_ended(_: &MethodSpec, _: &str, _: Option<Code>, _: Duration) {}
 
 #[inline]
 pub(crate) fn connection(_: &ConnectionEvent) {}

@@ -3,6 +3,7 @@
 use super::super::error::CallError;
 use super::open::Opened;
 use crate::streaming::{Broken, Last, Reader};
+use crate::telemetry::WatchedCall;
 use crate::wire::codec::Codec;
 use crate::wire::error::{Error, ServiceError};
 use async_nats::{HeaderMap, Subject};
@@ -56,29 +57,37 @@ use std::task::{Context, Poll};
 pub struct Streaming<T, E = Infallible> {
     /// `None` after the end.
     reader: Option<Reader>,
+    /// The same.
+    watched: Option<Box<WatchedCall>>,
     codec: Codec,
     headers: HeaderMap,
     subject: Subject,
     item: PhantomData<fn() -> Result<T, E>>,
 }
 
-impl<T, E> Streaming<T, E> {
-    pub(super) fn new(opened: Opened) -> Self {
+impl<T, E: ServiceError> Streaming<T, E> {
+    pub(super) fn new(mut opened: Opened) -> Self {
+        // A reader that has enough before the end has not failed.
+        opened.says::<E>(None);
         let Opened {
             reader,
             codec,
             headers,
             subject,
+            watched,
         } = opened;
         Self {
             reader: Some(reader),
+            watched,
             codec,
             headers,
             subject,
             item: PhantomData,
         }
     }
+}
 
+impl<T, E> Streaming<T, E> {
     /// The headers that the service began with: those that its handler had set by then.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
@@ -97,17 +106,19 @@ impl<T: DeserializeOwned, E: ServiceError> Stream for Streaming<T, E> {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(item)) => self.codec.decode(&item).map_err(CallError::Decode),
             Poll::Ready(None) => {
-                let last = reader.take_last();
-                self.reader = None;
-                let Some(Last::Broken(broken)) = last else {
+                let Some(Last::Broken(broken)) = reader.take_last() else {
+                    (self.reader, self.watched) = (None, None);
                     return Poll::Ready(None);
                 };
                 Err(failure(self.subject.clone(), broken))
             }
         };
-        if item.is_err() {
+        if let Err(error) = &item {
             // Nothing that comes after it would make sense.
             self.reader = None;
+            if let Some(mut watched) = self.watched.take() {
+                watched.says(Some(error.code()));
+            }
         }
         Poll::Ready(Some(item))
     }

@@ -119,12 +119,14 @@ where
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let waits = self.opening.spec.stream.takes();
-            let opened = self.opening.run().await.map_err(CallError::of_reply)?;
+            let mut opened = self.opening.run().await.map_err(CallError::of_reply)?;
             if waits {
                 // Where the caller streams, too, the handler still has to say whether it begins to answer.
                 poll_fn(|cx| opened.reader.poll_begun(cx)).await;
                 if let Some(Last::Broken(broken)) = opened.reader.take_last_if_unbegun() {
-                    return Err(failure(opened.subject, broken));
+                    let error = failure(opened.subject.clone(), broken);
+                    opened.says(Some(&error));
+                    return Err(error);
                 }
             }
             Ok(Streaming::new(opened))
@@ -179,22 +181,24 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let opened = self.opening.run().await.map_err(CallError::of_reply)?;
+            let mut opened = self.opening.run().await.map_err(CallError::of_reply)?;
             poll_fn(|cx| opened.reader.poll_begun(cx)).await;
-            match opened.reader.take_last() {
+            let answered = match opened.reader.take_last() {
                 Some(Last::End(body)) => opened
                     .codec
                     .decode(opened.codec.body_or_unit(&body))
                     .map_err(CallError::Decode),
-                Some(Last::Broken(broken)) => Err(failure(opened.subject, broken)),
+                Some(Last::Broken(broken)) => Err(failure(opened.subject.clone(), broken)),
                 // A service that sends items where one answer is due.
                 None => Err(CallError::Broken {
-                    subject: opened.subject,
+                    subject: opened.subject.clone(),
                     why: crate::StreamBreak::Malformed {
                         what: "it sent items, where one answer was due",
                     },
                 }),
-            }
+            };
+            opened.says(answered.as_ref().err());
+            answered
         })
     }
 }

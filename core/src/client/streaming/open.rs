@@ -8,7 +8,9 @@ use crate::streaming::{
     Broken, Inbox, Inlet, Last, Line, Mailbox, Pace, Reader, Role, Session, Source, StreamBreak,
     head, is_inbox, write,
 };
+use crate::telemetry::WatchedCall;
 use crate::wire::codec::{Codec, CodecError};
+use crate::wire::error::ServiceError;
 use crate::wire::error_reply;
 use crate::wire::frame::{Amount, Head, Kind};
 use crate::wire::header;
@@ -19,6 +21,7 @@ use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::Instrument as _;
 
 const LOCAL: &str = "a local client has no streams; call this method through a server, a `TestServer` of `nats-service-testkit` say";
 
@@ -40,6 +43,16 @@ pub(super) struct Opened {
     pub(super) codec: Codec,
     pub(super) headers: HeaderMap,
     pub(super) subject: Subject,
+    pub(super) watched: Option<Box<WatchedCall>>,
+}
+
+impl Opened {
+    /// The stream ends like this, unless something else is said later.
+    pub(super) fn says<E: ServiceError>(&mut self, failure: Option<&CallError<E>>) {
+        if let Some(watched) = &mut self.watched {
+            watched.says(failure.map(CallError::code));
+        }
+    }
 }
 
 /// What the service's first word says.
@@ -54,6 +67,24 @@ struct Welcome {
 
 impl Opening {
     pub(super) async fn run(self) -> Result<Opened, Failure> {
+        let subject = || self.core.subject(self.spec);
+        let Some(mut watched) = WatchedCall::begin(self.spec, subject) else {
+            return self.run_unwatched().await;
+        };
+        let span = watched.span().clone();
+        match self.run_unwatched().instrument(span).await {
+            Ok(opened) => Ok(Opened {
+                watched: Some(watched),
+                ..opened
+            }),
+            Err(failure) => {
+                watched.says(Some(failure.code()));
+                Err(failure)
+            }
+        }
+    }
+
+    async fn run_unwatched(self) -> Result<Opened, Failure> {
         let (subject, mut after) = (self.core.subject(self.spec), self.timeout);
         if let Some(deadline) = self.core.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -111,15 +142,18 @@ impl Opening {
         // The subscription that it hears by lives as long as it does.
         let inbox = Arc::clone(inbox);
         let reader = Reader(Arc::clone(&inlet));
-        tokio::spawn(async move {
+        let kept = async move {
             keep(session, inlet).await;
             drop(inbox);
-        });
+        };
+        // What the caller's own stream logs belongs to the call.
+        tokio::spawn(kept.in_current_span());
         Ok(Opened {
             reader,
             codec: welcome.codec,
             headers: welcome.headers,
             subject,
+            watched: None,
         })
     }
 }
