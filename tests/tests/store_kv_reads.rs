@@ -5,6 +5,7 @@ use bytes::Bytes;
 use nats_service::{KvKey, KvStore, Newer, ReadLevel, StoreError};
 use nats_service_testkit::TestCluster;
 use nats_service_tests::{Nats, PATIENCE, soon, too_old, until};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 const LEVELS: [ReadLevel; 3] = [ReadLevel::Fast, ReadLevel::Leader, ReadLevel::Confirmed];
@@ -66,8 +67,13 @@ async fn at_least_waits_for_the_revision_and_says_when_it_does_not_come() {
         }
         other => panic!("{other:?}"),
     }
+    let sent = || nats.client.statistics().out_messages.load(Relaxed);
+    let before = sent();
     let (read, written) = tokio::join!(a.read(future), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        until("it was asked for, in vain, and again", async || {
+            sent() > before + 1
+        })
+        .await;
         a.put(&2).await
     });
     assert_eq!(read.unwrap().unwrap().revision, written.unwrap());
@@ -165,16 +171,20 @@ async fn replicated(cluster: &TestCluster) {
 
 /// The key as seen over a connection to one server only.
 async fn through(cluster: &TestCluster, server: usize) -> KvKey<u32> {
+    connected(cluster, server).await.1
+}
+
+/// The same, and the connection.
+async fn connected(cluster: &TestCluster, server: usize) -> (async_nats::Client, KvKey<u32>) {
     let options = async_nats::ConnectOptions::new()
         .ignore_discovered_servers()
         .request_timeout(Some(Duration::from_secs(2)));
     let client = options.connect(cluster.server(server).url()).await;
-    let mut js = jetstream::new(client.expect("a connection"));
+    let client = client.expect("a connection");
+    let mut js = jetstream::new(client.clone());
     js.set_timeout(Duration::from_secs(2));
-    KvStore::bind(js, "b")
-        .expect("a store")
-        .key("a")
-        .expect("a key")
+    let store = KvStore::bind(js, "b").expect("a store");
+    (client, store.key("a").expect("a key"))
 }
 
 #[tokio::test]
@@ -252,7 +262,7 @@ async fn a_confirmed_read_through_a_leader_that_slept_never_shows_the_past() {
     let mut past = 0;
     for value in 1..=3 {
         let old = cluster.stream_leader("KV_b").await.unwrap();
-        let sleeper = through(&cluster, old).await;
+        let (connection, sleeper) = connected(&cluster, old).await;
         sleeper.get().await.unwrap();
         let awake = through(&cluster, (old + 1) % 3).await;
         cluster.server(old).pause().await.unwrap();
@@ -268,6 +278,8 @@ async fn a_confirmed_read_through_a_leader_that_slept_never_shows_the_past() {
         })
         .await;
         // They wait in its socket, and are the first that it sees when it wakes up.
+        let sent = || connection.statistics().out_messages.load(Relaxed);
+        let before = sent();
         let reads = async {
             tokio::join!(
                 sleeper.read_within(ReadLevel::Leader, PATIENCE),
@@ -275,7 +287,8 @@ async fn a_confirmed_read_through_a_leader_that_slept_never_shows_the_past() {
             )
         };
         let wake = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            until("both are asked for", async || sent() > before + 1).await;
+            connection.flush().await.unwrap();
             cluster.server(old).resume().await.unwrap();
         };
         let since = Instant::now();

@@ -5,9 +5,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{ObjectKey, ObjectStore, StoreError};
 use nats_service_testkit::Proxy;
 use nats_service_tests::objects::{CHUNK, bucket, pattern};
-use nats_service_tests::{Nats, soon, until};
+use nats_service_tests::{Nats, processed, soon, until};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
 async fn range(object: &ObjectKey<()>, range: impl std::ops::RangeBounds<u64>) -> Vec<u8> {
@@ -194,16 +193,19 @@ async fn a_reader_that_pauses_holds_a_bounded_part_and_goes_on() {
     let before = received();
     let mut reader = object.reader().await.unwrap().unwrap();
     let first = reader.next_chunk().await.unwrap().unwrap();
-    // Nothing that was asked for is still on its way when nothing has come for a while.
+    // Nothing is on its way any more when an answer of the server, and another one, comes with nothing else before it.
     let mut last = received();
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = received();
-        if now == last {
-            break;
+    until("what was asked for has come", async || {
+        let mut alone = true;
+        for _ in 0..3 {
+            processed(&nats.client).await;
+            let now = received();
+            alone &= now - last < CHUNK as u64;
+            last = now;
         }
-        last = now;
-    }
+        alone
+    })
+    .await;
     let held = last - before;
     assert!(held < 9 << 20, "{held}");
     // Meanwhile the server forgets that somebody reads.

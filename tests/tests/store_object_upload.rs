@@ -8,6 +8,10 @@ use nats_service_tests::{Nats, PATIENCE, soon, until};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+fn is_connected(client: &async_nats::Client) -> bool {
+    client.connection_state() == async_nats::connection::State::Connected
+}
+
 /// The sequences of all chunks in the bucket `o`, in the order of the stream.
 async fn sequences(nats: &Nats) -> Vec<u64> {
     use futures_util::StreamExt as _;
@@ -147,7 +151,7 @@ async fn an_upload_survives_a_broken_connection() {
     bucket::<()>(&nats).await;
     let proxy = Proxy::start(nats.server.url()).await.unwrap();
     let client = async_nats::connect(proxy.url()).await.unwrap();
-    let js = jetstream::new(client);
+    let js = jetstream::new(client.clone());
     let object = ObjectStore::<()>::bind(js, "o")
         .unwrap()
         .object("a")
@@ -161,8 +165,9 @@ async fn an_upload_survives_a_broken_connection() {
     until("chunks arrive", async || chunks(&nats).await > 20).await;
     for _ in 0..3 {
         proxy.cut().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        until("it is noticed", async || !is_connected(&client)).await;
         proxy.pass().await.unwrap();
+        until("it is mended", async || is_connected(&client)).await;
     }
     holder.release();
     let info = soon("the upload", upload).await.unwrap().unwrap();
