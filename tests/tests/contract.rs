@@ -1,7 +1,7 @@
 //! The contract as a document: what is in it, and what a change of it means.
 
 use nats_service::contract::{AsyncApi, ContractError, check, check_against, differences};
-use nats_service::{ByteStream, Error, Server, ServiceError, message, nats_service};
+use nats_service::{ByteStream, Error, Server, ServiceError, Stream, message, nats_service};
 use nats_service_tests::Nats;
 use nats_service_tests::desk::ask;
 use nats_service_tests::foreign::{Language, Peer};
@@ -92,6 +92,30 @@ trait Profiles {
 
     #[cfg(not(any()))]
     async fn here(&self) -> bool;
+}
+
+#[derive(Debug, ServiceError)]
+enum Torn {
+    #[service_error(code = DataLoss, message = "line {line} is damaged")]
+    Damaged { line: u64 },
+}
+
+/// Streams, on either side and on both.
+#[nats_service(version = "1.0.0")]
+trait Lines {
+    async fn tail(
+        &self,
+        day: String,
+    ) -> Result<impl Stream<Item = Result<Address, Torn>> + Send, ProfileError>;
+
+    async fn add(&self, start: u64, lines: impl Stream<Item = Address> + Send) -> u32;
+
+    async fn swap(
+        &self,
+        lines: impl Stream<Item = Role> + Send + 'static,
+    ) -> impl Stream<Item = u16> + Send;
+
+    async fn plain(&self) -> u64;
 }
 
 /// Its types have no schema, and nobody asks for one.
@@ -200,6 +224,163 @@ fn errors_have_their_codes_and_their_fields() {
     assert_eq!(any[1]["properties"]["details"]["type"], "array");
     assert_eq!(any[2]["properties"]["details"], Value::Null);
     assert_eq!(any[3]["$ref"], "#/components/schemas/NatsServiceError");
+}
+
+fn lines() -> Value {
+    LinesContract::asyncapi().into_value()
+}
+
+#[test]
+fn streams_are_described_as_frames_with_the_channel_by_which_the_caller_speaks() {
+    let document = lines();
+    let pattern = |message: &str| {
+        let message = &document["components"]["messages"][message];
+        let header = &message["headers"]["properties"]["Nats-Service-Stream"];
+        header["pattern"].as_str().unwrap_or_default().to_owned()
+    };
+    let payload = |message: &str| &document["components"]["messages"][message]["payload"];
+    let keys = |channel: &str| {
+        let messages = document["channels"][channel]["messages"].as_object();
+        let keys = messages.into_iter().flatten().map(|(name, _)| name.clone());
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    let address = json!({"$ref": "#/components/schemas/Address"});
+
+    // Answers: the request opens, an answer is an item, and either error is known.
+    assert_eq!(payload("tail.request")["type"], "string");
+    assert!(pattern("tail.request").starts_with("^open("));
+    assert_eq!(payload("tail.answer"), &address);
+    assert!(pattern("tail.answer").starts_with("^items("));
+    let variant = |message: &str| &payload(message)["anyOf"][0]["properties"]["variant"]["const"];
+    assert_eq!(variant("tail.error"), "EmailTaken");
+    assert_eq!(variant("tail.stream-error"), "Damaged");
+    assert!(pattern("tail.stream-error").starts_with("^error("));
+    assert_eq!(
+        keys("tail.reply"),
+        "answer cancel end error open state stream-error"
+    );
+    assert_eq!(keys("tail.stream"), "cancel state");
+    assert_eq!(
+        document["operations"]["tail"]["x-nats-stream"],
+        json!({
+            "mode": "answers",
+            "credit": {"items": 1024, "bytes": 262_144},
+            "heartbeat-ms": 2000,
+            "silence-ms": 10_000,
+            "errors": [{"variant": "Damaged", "code": "DataLoss", "number": 500}],
+        })
+    );
+
+    // Requests: items go by a channel of their own, the one answer is the end.
+    assert_eq!(payload("add.request")["type"], "integer");
+    assert_eq!(payload("add.item"), &address);
+    assert_eq!(payload("add.answer")["format"], "uint32");
+    assert!(pattern("add.answer").starts_with("^end("));
+    assert_eq!(keys("add.reply"), "answer cancel error open state");
+    assert_eq!(keys("add.stream"), "cancel end item state");
+    assert_eq!(document["channels"]["add.stream"]["address"], Value::Null);
+    let stream = &document["operations"]["add.stream"];
+    assert_eq!(
+        (&stream["action"], &stream["x-nats-stream-of"]),
+        (&json!("receive"), &json!("add"))
+    );
+    assert_eq!(
+        document["operations"]["add"]["x-nats-stream"]["mode"],
+        "requests"
+    );
+
+    // Both.
+    assert_eq!(
+        document["operations"]["swap"]["x-nats-stream"]["mode"],
+        "both"
+    );
+    assert_eq!(
+        payload("swap.item"),
+        &json!({"$ref": "#/components/schemas/Role"})
+    );
+    assert_eq!(payload("swap.answer")["format"], "uint16");
+
+    // Whoever streams nothing has nothing of it.
+    assert_eq!(
+        document["operations"]["plain"]["x-nats-stream"],
+        Value::Null
+    );
+    assert_eq!(document["operations"]["plain.stream"], Value::Null);
+    assert!(
+        !ProfilesContract::asyncapi()
+            .to_string()
+            .contains("nats-service-stream")
+    );
+}
+
+#[test]
+fn what_streams_and_what_its_items_are_is_part_of_the_contract() {
+    let old = lines();
+    assert_eq!(differences(&old, &lines()), []);
+    let changed = |pointer: &str, value: Value| {
+        let mut new = lines();
+        *new.pointer_mut(pointer)
+            .unwrap_or_else(|| panic!("{pointer}")) = value;
+        breaking(&new, &old)
+    };
+    for (pointer, value, expected) in [
+        (
+            "/operations/add/x-nats-stream/mode",
+            json!("both"),
+            "add: what streams was requests, and is both",
+        ),
+        (
+            "/operations/plain",
+            json!({"x-nats-stream": {"mode": "answers"}}),
+            "plain: what streams was nothing, and is answers",
+        ),
+        (
+            "/components/messages/add.item/payload",
+            json!({"type": "string"}),
+            "add item: the type was object, and is string",
+        ),
+        (
+            "/components/messages/swap.item/payload",
+            json!({"type": "string", "enum": ["admin"]}),
+            "swap item: `guest` is gone",
+        ),
+        (
+            "/components/messages/swap.answer/payload/format",
+            json!("uint8"),
+            "swap answer: the format was uint16, and is uint8",
+        ),
+        (
+            "/components/messages/tail.answer/contentType",
+            json!("application/msgpack"),
+            "tail answer: the content type was application/json, and is application/msgpack",
+        ),
+        (
+            "/components/messages/tail.stream-error/payload/anyOf/0/properties/code/const",
+            json!("Aborted"),
+            "tail stream-error.Damaged: the code was DataLoss, and is Aborted",
+        ),
+    ] {
+        let found = changed(pointer, value);
+        assert!(
+            found.iter().any(|one| one == expected),
+            "{pointer}: {found:#?}"
+        );
+    }
+    // How much, and how often, both sides tell each other.
+    for (pointer, value) in [
+        ("/operations/tail/x-nats-stream/credit/items", json!(16)),
+        ("/operations/tail/x-nats-stream/heartbeat-ms", json!(100)),
+        (
+            "/components/messages/tail.stream-error/payload/anyOf",
+            json!([]),
+        ),
+        ("/operations/tail.stream", Value::Null),
+    ] {
+        assert_eq!(changed(pointer, value), [""; 0], "{pointer}");
+    }
+    let mut new = lines();
+    new["operations"].as_object_mut().unwrap().remove("tail");
+    assert_eq!(breaking(&new, &old), ["tail: the method is gone"]);
 }
 
 #[test]
@@ -471,21 +652,41 @@ fn references_in_a_circle_end() {
 async fn the_official_parser_finds_nothing_to_object_to() {
     let nats = Nats::start().await;
     let mut peer = Peer::start(Language::Node, nats.server.url()).await;
-    for contract in [ProfilesContract::asyncapi(), EmptyContract::asyncapi()] {
+    for contract in [
+        ProfilesContract::asyncapi(),
+        LinesContract::asyncapi(),
+        EmptyContract::asyncapi(),
+    ] {
         let document = contract.to_string();
         let checked = peer
             .must("asyncapi_check", json!({ "document": document }))
             .await;
         assert_eq!(checked["diagnostics"], json!([]), "{contract}");
     }
-    let document = ProfilesContract::asyncapi().to_string();
-    let checked = peer
-        .must("asyncapi_check", json!({ "document": document }))
-        .await;
-    assert_eq!(
-        checked["operations"],
-        json!(["count", "delete", "export", "here", "note", "save"])
-    );
+    for (contract, operations) in [
+        (
+            ProfilesContract::asyncapi(),
+            json!(["count", "delete", "export", "here", "note", "save"]),
+        ),
+        (
+            LinesContract::asyncapi(),
+            json!([
+                "add",
+                "add.stream",
+                "plain",
+                "swap",
+                "swap.stream",
+                "tail",
+                "tail.stream"
+            ]),
+        ),
+    ] {
+        let document = contract.to_string();
+        let checked = peer
+            .must("asyncapi_check", json!({ "document": document }))
+            .await;
+        assert_eq!(checked["operations"], operations);
+    }
     // It does look: a document that is wrong is found out.
     let wrong = with(
         "/operations/save/channel",
@@ -508,6 +709,30 @@ impl Silent for Clerk {
     }
 }
 
+impl Lines for Clerk {
+    async fn tail(
+        &self,
+        _: String,
+    ) -> Result<impl Stream<Item = Result<Address, Torn>> + Send, ProfileError> {
+        Ok(futures_util::stream::empty())
+    }
+
+    async fn add(&self, _: u64, _: impl Stream<Item = Address> + Send) -> u32 {
+        0
+    }
+
+    async fn swap(
+        &self,
+        _: impl Stream<Item = Role> + Send + 'static,
+    ) -> impl Stream<Item = u16> + Send {
+        futures_util::stream::empty()
+    }
+
+    async fn plain(&self) -> u64 {
+        0
+    }
+}
+
 #[nats_service(metadata(contract = "mine"))]
 trait Greeter {
     #[endpoint(metadata(request = "a name"))]
@@ -527,6 +752,8 @@ async fn discovery_shows_the_short_form_beside_what_the_trait_says() {
     let server = Server::new(nats.client.clone())
         .serve(GreeterServer::new(Clerk))
         .serve(SilentServer::new(Clerk))
+        .serve(LinesServer::new(Clerk))
+        .describe(&LinesContract::asyncapi())
         .describe(&GreeterContract::asyncapi());
     let _running = server.start().await.unwrap();
     let info = ask(&nats.client, "$SRV.INFO.greeter", "").await;
@@ -545,6 +772,26 @@ async fn discovery_shows_the_short_form_beside_what_the_trait_says() {
             "stores": "kv put said/said.<name> for 3600s",
         })
     );
+    // One that streams says so.
+    let short = ask(&nats.client, "$SRV.INFO.lines", "").await;
+    let short: Value = serde_json::from_slice(&short.payload).unwrap();
+    let endpoints = short["endpoints"].as_array().unwrap().iter();
+    let of = |name: &str| {
+        let mut endpoints = endpoints.clone();
+        endpoints.find(|one| one["name"] == name).unwrap()["metadata"].clone()
+    };
+    let tail = of("tail");
+    assert_eq!(
+        tail["answer"],
+        "stream of Address {number: uint16, street: string}"
+    );
+    assert_eq!(tail["ends"], "Damaged (DataLoss)");
+    assert_eq!(
+        of("add")["requests"],
+        "stream of Address {number: uint16, street: string}"
+    );
+    assert_eq!(of("add")["answer"], "uint32");
+    assert_eq!(endpoints.len(), 4);
     // One that was not described shows what its trait says, which is nothing.
     let info = ask(&nats.client, "$SRV.INFO.silent", "").await;
     let info: Value = serde_json::from_slice(&info.payload).unwrap();

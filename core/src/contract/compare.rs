@@ -4,6 +4,7 @@
 //! come to say more. An answer that is *kept* is read by both versions for as long as it lies in its bucket: there a new
 //! required field breaks the reading of old entries.
 
+use super::streams::PART_OF;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fmt;
@@ -109,13 +110,15 @@ impl<'d> Compare<'d> {
             &new["info"]["title"],
         );
         let (before, after) = (members(&old["operations"]), members(&new["operations"]));
-        for (name, operation) in before {
+        let of_methods = |(_, operation): &(&'d String, &'d Value)| operation[PART_OF].is_null();
+        for (name, operation) in before.iter().filter(of_methods) {
             match after.get(name) {
                 Some(other) => self.method(name, operation, other),
                 None => self.say(true, name, "the method is gone"),
             }
         }
-        for name in after.keys().filter(|name| !before.contains_key(*name)) {
+        let there = after.iter().filter(of_methods);
+        for (name, _) in there.filter(|(name, _)| !before.contains_key(*name)) {
             self.say(false, name, "the method is new");
         }
         let (before, after) = (
@@ -159,6 +162,7 @@ impl<'d> Compare<'d> {
             timeout(old),
             timeout(new),
         );
+        self.stream(name, &old["x-nats-stream"], &new["x-nats-stream"]);
         self.stores(
             name,
             list(&old["x-nats-stores"]),
@@ -174,13 +178,19 @@ impl<'d> Compare<'d> {
         };
         let kinds = [
             ("request", Reader::Service),
+            ("item", Reader::Service),
             ("answer", answer),
             ("error", Reader::Callers),
+            ("stream-error", Reader::Callers),
         ];
         for (kind, reader) in kinds {
             let message =
                 |document: &'d Value| &document["components"]["messages"][format!("{name}.{kind}")];
             let (old, new) = (message(self.old), message(self.new));
+            if old.is_null() || new.is_null() {
+                // Only of a side that streams, or not, in one of them: that is said of the method.
+                continue;
+            }
             let at = format!("{name} {kind}");
             self.same(
                 true,
@@ -190,9 +200,25 @@ impl<'d> Compare<'d> {
                 &new["contentType"],
             );
             match kind {
-                "error" => self.errors(&at, &old["payload"], &new["payload"]),
+                "error" | "stream-error" => self.errors(&at, &old["payload"], &new["payload"]),
                 _ => self.schema(&at, &old["payload"], &new["payload"], reader),
             }
+        }
+    }
+
+    /// Which side streams decides what either has to say; how much and how often, they tell each other.
+    fn stream(&mut self, name: &str, old: &Value, new: &Value) {
+        let (was, is) = (&old["mode"], &new["mode"]);
+        self.same(true, name, "what streams", was, is);
+        if was.is_null() || is.is_null() {
+            return;
+        }
+        for (field, what) in [
+            ("credit", "the credit of a stream"),
+            ("heartbeat-ms", "the heartbeat in milliseconds"),
+            ("silence-ms", "the longest silence in milliseconds"),
+        ] {
+            self.same(false, name, what, &old[field], &new[field]);
         }
     }
 

@@ -201,6 +201,10 @@ pub struct MethodBuilder<'g> {
     arguments: Vec<(&'static str, Value)>,
     pub(super) answer: Value,
     pub(super) errors: Vec<ErrorVariant>,
+    /// Of the stream that the caller sends.
+    pub(super) item: Value,
+    /// What the stream of answers may end with.
+    pub(super) item_errors: Vec<ErrorVariant>,
 }
 
 impl<'g> MethodBuilder<'g> {
@@ -210,6 +214,8 @@ impl<'g> MethodBuilder<'g> {
             arguments: Vec::new(),
             answer: Value::Null,
             errors: Vec::new(),
+            item: Value::Null,
+            item_errors: Vec::new(),
         }
     }
 
@@ -219,14 +225,24 @@ impl<'g> MethodBuilder<'g> {
         self.arguments.push((name, schema));
     }
 
-    /// The answer.
+    /// The answer, or one item of a stream of answers.
     pub fn answer<T: JsonSchema>(&mut self) {
         self.answer = self.generator.subschema_for::<T>().to_value();
     }
 
-    /// The error.
+    /// The error; where answers are a stream, what keeps it from beginning.
     pub fn error<E: DescribeError>(&mut self) {
         self.errors = E::variants(self.generator);
+    }
+
+    /// One item of the stream that the caller sends.
+    pub fn item<T: JsonSchema>(&mut self) {
+        self.item = self.generator.subschema_for::<T>().to_value();
+    }
+
+    /// What the stream of answers may end with.
+    pub fn item_error<E: DescribeError>(&mut self) {
+        self.item_errors = E::variants(self.generator);
     }
 
     /// The body of a request, as the server takes it.

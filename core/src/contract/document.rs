@@ -1,6 +1,7 @@
 //! The AsyncAPI document of a contract.
 
 use super::describe::{Described, ErrorVariant, MethodBuilder};
+use super::streams;
 use crate::wire::error::Code;
 use crate::wire::spec::{MethodSpec, ServiceSpec, StoreSpec};
 use schemars::SchemaGenerator;
@@ -16,7 +17,7 @@ const ASYNCAPI: &str = "3.1.0";
 ///
 /// Channels, operations and messages are named after the methods. What AsyncAPI has no words for is in `x-nats-` fields:
 /// `x-nats-stores` of an operation (engine, action, bucket, key, when it is written), `x-nats-timeout-ms`, `x-nats-errors`,
-/// `x-nats-idempotent`, and `x-nats-buckets` of the document (history, time to live, bounds).
+/// `x-nats-idempotent`, `x-nats-stream` (which side streams, with how much credit), and `x-nats-buckets` of the document (history, time to live, bounds).
 ///
 /// ```
 /// use nats_service::{message, nats_service};
@@ -71,9 +72,9 @@ impl fmt::Display for AsyncApi {
 pub struct ContractBuilder {
     spec: &'static ServiceSpec,
     generator: SchemaGenerator,
-    channels: Map<String, Value>,
-    operations: Map<String, Value>,
-    messages: Map<String, Value>,
+    pub(super) channels: Map<String, Value>,
+    pub(super) operations: Map<String, Value>,
+    pub(super) messages: Map<String, Value>,
     buckets: Map<String, Value>,
 }
 
@@ -102,7 +103,9 @@ impl ContractBuilder {
             let mut builder = MethodBuilder::new(&mut self.generator);
             M::describe(&mut builder);
             let (request, answer, errors) = (builder.request(), builder.answer, builder.errors);
+            let (item, item_errors) = (builder.item, builder.item_errors);
             self.add(spec, request, answer, &errors);
+            streams::add(self, spec, item, &item_errors);
         }
     }
 
@@ -152,10 +155,7 @@ impl ContractBuilder {
             operation["summary"] = spec.description.into();
         }
         if !errors.is_empty() {
-            let errors = errors.iter().map(|error| {
-                json!({ "variant": error.name(), "code": error.code().name(), "number": error.code().number() })
-            });
-            operation["x-nats-errors"] = errors.collect();
+            operation["x-nats-errors"] = listed(errors);
         }
         if !spec.metadata.is_empty() {
             operation["x-nats-metadata"] = pairs(spec.metadata);
@@ -202,8 +202,16 @@ impl ContractBuilder {
 
 const ANY_ERROR: &str = "NatsServiceError";
 
+/// Variants with their codes.
+pub(super) fn listed(errors: &[ErrorVariant]) -> Value {
+    let errors = errors.iter().map(|error| {
+        json!({ "variant": error.name(), "code": error.code().name(), "number": error.code().number() })
+    });
+    errors.collect()
+}
+
 /// A reference to another part of the document.
-fn reference(path: &[&str]) -> Value {
+pub(super) fn reference(path: &[&str]) -> Value {
     json!({ "$ref": format!("#/{}", path.join("/")) })
 }
 
@@ -214,7 +222,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Value {
     Value::Object(pairs.collect())
 }
 
-fn milliseconds(duration: std::time::Duration) -> u64 {
+pub(super) fn milliseconds(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -284,7 +292,7 @@ fn describe_bucket(store: &StoreSpec, into: &mut Value) {
 }
 
 /// An error reply of a method: one of its variants, or what every service may answer.
-fn error_message(errors: &[ErrorVariant]) -> Value {
+pub(super) fn error_message(errors: &[ErrorVariant]) -> Value {
     let mut any: Vec<Value> = errors.iter().map(ErrorVariant::schema).collect();
     any.push(reference(&["components", "schemas", ANY_ERROR]));
     json!({

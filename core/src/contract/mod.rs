@@ -4,7 +4,7 @@
 //! JSON Schema for every message. [`check`] compares it, in a test, with the one that was committed, and says which
 //! version a change asks for.
 //!
-//! `describe` is what types say of themselves, `document` puts it together, `compare` finds what has changed, and
+//! `describe` is what types say of themselves, `document` puts it together, with what `streams` adds for methods that stream, `compare` finds what has changed, and
 //! `check` judges it. What a served contract shows in discovery is `AsyncApi::short_forms`'s business; validity by the
 //! official schema is held by a test.
 
@@ -13,6 +13,7 @@ mod compare;
 mod describe;
 mod document;
 mod short;
+mod streams;
 
 pub use check::{Bump, ContractError, Unchanged, check, check_against};
 pub use compare::{Difference, differences};

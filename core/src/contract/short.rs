@@ -1,6 +1,7 @@
 //! The short form of a contract, for the metadata of `$SRV.INFO`: what a person wants to see in `nats micro info`.
 
 use super::AsyncApi;
+use super::streams::PART_OF;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -36,28 +37,47 @@ impl AsyncApi {
         BASE64_URL_SAFE_NO_PAD.encode(digest)
     }
 
-    /// What discovery shows of it: a service's `asyncapi` and `contract` (the digest), an endpoint's `request`, `answer`,
-    /// `errors` and `stores`.
+    /// What discovery shows of it: a service's `asyncapi` and `contract` (the digest), an endpoint's `request`,
+    /// `requests` where the caller streams, `answer`, `errors`, `ends` (the errors that a
+    /// stream of answers may end with) and `stores`.
     pub(crate) fn short_forms(&self) -> ShortForms {
         let document = &self.0;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let operations = document["operations"].as_object().into_iter().flatten();
+        let operations = operations.filter(|(_, operation)| operation[PART_OF].is_null());
         let endpoints = operations.map(|(name, operation)| {
             let payload = |kind: &str| {
                 let message = &document["components"]["messages"][format!("{name}.{kind}")];
                 bounded(short(document, &message["payload"], 0))
             };
-            let mut pairs = vec![
-                ("request", payload("request")),
-                ("answer", payload("answer")),
-            ];
+            let streams = |side: &str| {
+                let mode = &operation["x-nats-stream"]["mode"];
+                mode == side || mode == "both"
+            };
+            let mut pairs = vec![("request", payload("request"))];
+            if streams("requests") {
+                pairs.push((
+                    "requests",
+                    bounded(format!("stream of {}", payload("item"))),
+                ));
+            }
+            pairs.push(match streams("answers") {
+                true => (
+                    "answer",
+                    bounded(format!("stream of {}", payload("answer"))),
+                ),
+                false => ("answer", payload("answer")),
+            });
             let each = |field: &str, line: &dyn Fn(&Value) -> String| {
                 let all = operation[field].as_array().into_iter().flatten();
                 all.map(line).collect::<Vec<_>>().join(", ")
             };
-            let errors = each("x-nats-errors", &|error| {
-                format!("{} ({})", text(&error["variant"]), text(&error["code"]))
-            });
+            let error =
+                |error: &Value| format!("{} ({})", text(&error["variant"]), text(&error["code"]));
+            let errors = each("x-nats-errors", &error);
+            let ends = &operation["x-nats-stream"]["errors"];
+            let ends = ends.as_array().into_iter().flatten().map(error);
+            let ends = ends.collect::<Vec<_>>().join(", ");
             let stores = each("x-nats-stores", &|store| {
                 let bucket = text(&store["bucket"]);
                 let ttl = match document["x-nats-buckets"][&bucket]["ttl-ms"].as_u64() {
@@ -72,7 +92,7 @@ impl AsyncApi {
                     text(key)
                 )
             });
-            for (name, line) in [("errors", errors), ("stores", stores)] {
+            for (name, line) in [("errors", errors), ("ends", ends), ("stores", stores)] {
                 if !line.is_empty() {
                     pairs.push((name, bounded(line)));
                 }

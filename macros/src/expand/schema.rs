@@ -63,6 +63,15 @@ fn described(names: &Names<'_>, method: &Method) -> TokenStream {
         use syn::ext::IdentExt as _;
         arg.ident.unraw().to_string()
     });
+    let items = method
+        .upload
+        .iter()
+        .map(|upload| names::with_lifetime(&upload.item, "'static"));
+    let items: Vec<Type> = items.collect();
+    let answers = method.answers.iter();
+    let ends: Vec<TokenStream> = answers
+        .map(|answers| names.outcome_of(&answers.typed).1)
+        .collect();
     let choice = choice(names, method);
     quote! {
         #choice
@@ -74,11 +83,15 @@ fn described(names: &Names<'_>, method: &Method) -> TokenStream {
             #(for<'any> #types: #private::schemars::JsonSchema,)*
             for<'any> #answer: #private::schemars::JsonSchema,
             for<'any> #error: #private::DescribeError,
+            #(for<'any> #items: #private::schemars::JsonSchema,)*
+            #(for<'any> #ends: #private::DescribeError,)*
         {
             fn describe(method: &mut #private::MethodBuilder<'_>) {
                 #(method.argument::<#types>(#arguments);)*
                 method.answer::<#answer>();
                 method.error::<#error>();
+                #(method.item::<#items>();)*
+                #(method.item_error::<#ends>();)*
             }
 
             fn spec() -> ::core::option::Option<&'static #private::MethodSpec> {
