@@ -1,6 +1,7 @@
 //! What the server says to a connection, and what becomes of it: denials that are errors and no time-outs, and subscriptions
 //! that lose messages.
 
+use async_nats::client::RequestErrorKind;
 use async_nats::{ConnectOptions, Event};
 use nats_service::{
     CallError, Code, ConnectionEvent, ConnectionEvents, Denial, Server, StartError, nats_service,
@@ -57,6 +58,7 @@ authorization {
   users: [
     { user: "service", password: "p" }
     { user: "deaf", password: "p", permissions: { subscribe: { deny: ["greeter.narrow"] } } }
+    { user: "plain", password: "p", permissions: { publish: ["_INBOX.>"], subscribe: [">"] } }
     { user: "hidden", password: "p", permissions: { subscribe: { deny: ["$SRV.>"] } } }
     { user: "boxless", password: "p", permissions: { subscribe: { deny: ["_INBOX.>"] } } }
     { user: "dumb", password: "p", permissions: { publish: { deny: ["_INBOX.>"] } } }
@@ -88,6 +90,13 @@ async fn refused(server: &TestServer, name: &str) -> Denial {
     let (client, events) = observed(server, name).await;
     let begun = Instant::now();
     let started = soon("an end", serving(&client).with_events(&events).start()).await;
+    // It says what is not heard, and which right is missing.
+    let text = started.as_ref().unwrap_err().to_string();
+    assert!(text.contains("would not be heard"), "{text}");
+    assert!(
+        text.contains("permissions.subscribe` of this user"),
+        "{text}"
+    );
     assert!(
         begun.elapsed() < Duration::from_secs(5),
         "{name} was waited for"
@@ -126,6 +135,42 @@ async fn a_service_whose_subscription_is_denied_does_not_start() {
     let running = serving(&client).with_events(&events).start().await;
     let _running = running.expect("a service");
     assert_eq!(events.denials(), []);
+}
+
+/// Why a start without the events cannot find it out: what could be asked needs rights that a service has no other use for, and a
+/// question to the endpoint may be answered by another instance.
+#[tokio::test]
+async fn without_the_events_a_denied_subscription_cannot_be_told_from_another() {
+    let server = server().await;
+    let connect = async |name: &str| {
+        let client = user(name).connect(server.url()).await;
+        client.expect("a connection")
+    };
+    let (deaf, whole) = (connect("deaf").await, connect("service").await);
+    let running = serving(&deaf).start().await;
+    let _running = running.expect("nothing says that it is not heard");
+    let greeter = GreeterClient::new(deaf.clone());
+    let unheard = soon("an end", greeter.narrow(1)).await;
+    assert!(
+        matches!(unheard, Err(CallError::NoResponders { .. })),
+        "{unheard:?}"
+    );
+    // With an instance that is heard, the same question has an answer: it proves nothing of who asks.
+    let second = serving(&whole).start().await;
+    let _second = second.expect("a service");
+    assert_eq!(soon("an answer", greeter.narrow(1)).await.unwrap(), 1);
+
+    // The server would tell a user's rights, to whoever may ask.
+    let narrow = connect("plain").await;
+    let ask = |client: &async_nats::Client| {
+        let asked = async_nats::Request::new().timeout(Some(Duration::from_millis(500)));
+        let client = client.clone();
+        async move { client.send_request("$SYS.REQ.USER.INFO", asked).await }
+    };
+    let told = soon("the rights", ask(&deaf)).await.expect("they are told");
+    assert!(String::from_utf8_lossy(&told.payload).contains("greeter.narrow"));
+    let silence = soon("silence", ask(&narrow)).await.unwrap_err();
+    assert_eq!(silence.kind(), RequestErrorKind::TimedOut);
 }
 
 #[tokio::test]
