@@ -238,12 +238,7 @@ where
             None => return Err(CallError::Connection("the answer is no stream".into())),
         },
     };
-    let revision = headers
-        .get(header::REVISION)
-        .and_then(|revision| revision.as_str().parse().ok());
-    let said = |name| headers.get(name).map(|value| value.as_str());
-    let key = said(header::KEY).or_else(|| Some(said(header::OBJECT)?.split_once('/')?.1));
-    let key = key.map(str::to_owned);
+    let (revision, key) = kept(&headers);
     Ok(Reply {
         value,
         revision,
@@ -251,6 +246,14 @@ where
         headers,
         attempts,
     })
+}
+
+/// The revision and the key of an answer that was stored before its reply. An object's name is in the reference to it, too.
+fn kept(headers: &HeaderMap) -> (Option<u64>, Option<String>) {
+    let said = |name| header::said(headers, name);
+    let revision = said(header::REVISION).and_then(|revision| revision.parse().ok());
+    let key = said(header::KEY).or_else(|| Some(said(header::OBJECT)?.split_once('/')?.1));
+    (revision, key.map(str::to_owned))
 }
 
 impl<T, E, R> IntoFuture for Call<T, E, R>

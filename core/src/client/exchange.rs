@@ -188,12 +188,12 @@ impl Exchange {
         }
         // An error is JSON, whatever else is spoken: only an answer needs its codec.
         let codec = codec.map_err(CallError::Decode)?;
-        let content = match headers.get(header::OBJECT) {
+        let content = match header::said(&headers, header::OBJECT) {
             None if self.streams => {
                 Content::Stream(ByteStream::new(std::io::Cursor::new(message.payload)))
             }
             None => Content::Bytes(message.payload),
-            Some(reference) => fetch(&self.core, reference.as_str(), &headers, self.streams)
+            Some(reference) => fetch(&self.core, reference, &headers, self.streams)
                 .await
                 .map_err(CallError::Object)?,
         };

@@ -29,8 +29,8 @@ pub(crate) fn body(error: &Error, room: usize) -> Bytes {
 
 /// The error that a reply is, if it is one. Either header makes it one, and a body may say more.
 pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Error> {
-    let text = headers.get(header::SERVICE_ERROR);
-    let number = headers.get(header::SERVICE_ERROR_CODE);
+    let text = header::said(headers, header::SERVICE_ERROR);
+    let number = header::said(headers, header::SERVICE_ERROR_CODE);
     if text.is_none() && number.is_none() {
         return None;
     }
@@ -39,10 +39,8 @@ pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Error> {
     }
     // A service that is not ours, or whose body was too large.
     let code = number
-        .and_then(|number| number.as_str().parse().ok())
+        .and_then(|number| number.parse().ok())
         .map_or(Code::Unknown, Code::from_number);
-    let text = text.map_or("the service answered with an error and no text", |text| {
-        text.as_str()
-    });
+    let text = text.unwrap_or("the service answered with an error and no text");
     Some(Error::new(code, text))
 }

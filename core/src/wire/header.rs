@@ -95,6 +95,15 @@ pub(crate) fn caller_timeout(headers: Option<&HeaderMap>) -> Option<Duration> {
     said.as_str().parse().ok().map(Duration::from_millis)
 }
 
+/// What a header of ours says. A look by name would copy the name first, and most replies have no headers at all.
+pub(crate) fn said<'h>(headers: &'h HeaderMap, name: &'static str) -> Option<&'h str> {
+    if headers.is_empty() {
+        return None;
+    }
+    let value = headers.get(HeaderName::from_static(name))?;
+    Some(value.as_str())
+}
+
 /// What these headers take in a message: the server counts them to the payload.
 pub(crate) fn size(headers: &HeaderMap) -> usize {
     let frame = "NATS/1.0\r\n\r\n".len();
