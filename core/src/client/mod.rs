@@ -48,7 +48,7 @@ use transport::Transport;
 #[derive(Debug, Clone)]
 pub struct ClientCore {
     transport: Arc<Transport>,
-    streams: Option<Arc<Inbox>>,
+    streams: Arc<Inbox>,
     #[cfg(feature = "tower")]
     layers: Arc<layered::Layered>,
     jetstream: Option<jetstream::Context>,
@@ -73,10 +73,7 @@ impl ClientCore {
 
     fn over(transport: Transport) -> Self {
         Self {
-            streams: transport.client().map(|client| {
-                let inbox = Inbox::new(client.clone(), Arc::new(is_inbox));
-                Arc::new(inbox)
-            }),
+            streams: Arc::new(Inbox::new(transport.outlet(), Arc::new(is_inbox))),
             transport: Arc::new(transport),
             #[cfg(feature = "tower")]
             layers: Arc::default(),

@@ -5,6 +5,7 @@ use super::exchange::Failure;
 use super::mux::Mux;
 use crate::wire::header;
 use crate::wire::loopback::Loopback;
+use crate::wire::outlet::Outlet;
 use crate::wire::replies::{Pending, Replies, Several};
 use async_nats::{Client, HeaderMap, Subject};
 use bytes::Bytes;
@@ -22,6 +23,14 @@ impl Transport {
         match self {
             Transport::Nats(mux) => Some(&mux.client),
             Transport::Local(_) => None,
+        }
+    }
+
+    /// Where streams speak.
+    pub(super) fn outlet(&self) -> Outlet {
+        match self {
+            Transport::Nats(mux) => Outlet::Nats(mux.client.clone()),
+            Transport::Local(local) => Outlet::Local(local.outlet().clone()),
         }
     }
 

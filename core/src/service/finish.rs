@@ -3,7 +3,6 @@
 //! Not generic, so that it is compiled once and not once a method.
 
 use super::cache::Cache;
-use super::outlet::Outlet;
 use super::reply::{Forged, ReplyRule};
 use super::stats::Stats;
 use super::stores::BoundStore;
@@ -17,6 +16,7 @@ use crate::wire::context::Origin;
 use crate::wire::error::Error;
 use crate::wire::error_reply;
 use crate::wire::header;
+use crate::wire::outlet::Outlet;
 use crate::wire::spec::{MethodSpec, StoreAction, StoreKind, StoreSpec, WriteMode};
 use crate::wire::stream::ByteStream;
 use async_nats::{HeaderMap, HeaderValue, Subject, jetstream};
@@ -45,8 +45,8 @@ pub(crate) struct Context {
     pub(crate) layered: bool,
     pub(crate) reply_rule: Arc<ReplyRule>,
     pub(crate) stats: Arc<Stats>,
-    /// Those of the whole server; `None` where there is no server between.
-    pub(crate) streams: Option<Arc<Streams>>,
+    /// Those of the whole server.
+    pub(crate) streams: Arc<Streams>,
     pub(crate) metrics: EndpointMetrics,
     /// In the order of `spec.stores`; empty when there is no JetStream.
     pub(crate) stores: Vec<BoundStore>,

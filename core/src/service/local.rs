@@ -8,13 +8,14 @@ use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
 use super::intake::Intake;
 use super::invoke::{Endpoint, Mount, Mounted, Serving};
-use super::outlet::Outlet;
 use super::reply::ReplyRule;
+use super::streaming::{StreamLimits, Streams};
 use crate::__private::Service;
 use crate::telemetry::EndpointMetrics;
 use crate::wire::context::Origin;
 use crate::wire::error::{Code, Error};
 use crate::wire::loopback::{Endpoints, LocalOutlet, Loopback};
+use crate::wire::outlet::Outlet;
 use crate::wire::spec::{MethodSpec, ServiceSpec, WriteMode};
 use async_nats::Message;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
     let layers = mount.layers;
     let limits = Limits::default();
     let reply_rule = Arc::new(ReplyRule::default());
+    let outlet = Outlet::Local(outlet.clone());
+    let streams = Streams::new(outlet.clone(), &reply_rule, StreamLimits::default());
     let mounted = mount.endpoints.into_iter().map(|mounted| {
         let subject = mounted.spec.subject;
         let context = Context {
@@ -49,14 +52,14 @@ fn start(service: &'static ServiceSpec, mount: Mount, outlet: &LocalOutlet) -> E
                 subject: mounted.spec.subject.into(),
                 instance: Arc::clone(&instance),
             },
-            client: Outlet::Local(outlet.clone()),
+            client: outlet.clone(),
             everyone: mounted.spec.queue_group.is_none(),
             #[cfg(feature = "tower")]
             layered: !layers.is_empty(),
             reply_rule: Arc::clone(&reply_rule),
             metrics: EndpointMetrics::new(service, mounted.spec),
             stats: Arc::default(),
-            streams: None,
+            streams: Arc::clone(&streams),
             stores: Vec::new(),
             jetstream: None,
             cache: None,

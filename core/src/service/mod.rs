@@ -18,7 +18,6 @@ mod invoke;
 #[cfg(feature = "tower")]
 mod layered;
 mod local;
-mod outlet;
 mod placement;
 mod reply;
 mod running;

@@ -7,7 +7,6 @@ use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
 use super::intake::Intake;
 use super::invoke::{Mount, Mounted};
-use super::outlet::Outlet;
 use super::placement::Placement;
 use super::reply::ReplyRule;
 use super::running::Running;
@@ -23,6 +22,7 @@ use crate::store::{FailedWrite, StoredWrite};
 use crate::telemetry::{self, EndpointMetrics};
 use crate::wire::context::Origin;
 use crate::wire::frame::Amount;
+use crate::wire::outlet::Outlet;
 use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
@@ -311,7 +311,7 @@ impl Server {
         } = self;
         telemetry::describe();
         let reply_rule = Arc::new(reply_rule);
-        let streams = Streams::new(client.clone(), &reply_rule, stream_limits);
+        let streams = Streams::new(Outlet::Nats(client.clone()), &reply_rule, stream_limits);
         let stop = Stop::default();
         let (mut endpoints, mut discovery) = (JoinSet::new(), JoinSet::new());
         let mut subjects = Vec::new();
@@ -365,7 +365,7 @@ impl Server {
                     layered: !layers.is_empty(),
                     reply_rule: Arc::clone(&reply_rule),
                     stats,
-                    streams: Some(Arc::clone(&streams)),
+                    streams: Arc::clone(&streams),
                     metrics: EndpointMetrics::new(spec, method),
                     stores: stores
                         .as_ref()

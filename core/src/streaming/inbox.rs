@@ -1,11 +1,13 @@
-//! Where the messages of streams arrive: one subscription, a token that nobody can guess for each stream, and a mailbox of
+//! Where the messages of streams arrive: one subscription (or none, within a process), a token that nobody can guess for each stream, and a mailbox of
 //! bounded size behind it.
 //!
 //! A message for a stream that is not there is answered with `cancel`, so that a peer whose other end was restarted or has
 //! given up need not wait until it believes it.
 
 use crate::wire::frame::{self, Amount, Head, Kind};
-use async_nats::{Client, HeaderMap, Message, Subscriber};
+use crate::wire::loopback::Listening;
+use crate::wire::outlet::Outlet;
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -28,13 +30,22 @@ const MAX_SUBJECT: usize = 512;
 pub(crate) type Allowed = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 pub(crate) struct Inbox {
-    client: Client,
+    outlet: Outlet,
     /// With its final dot.
     prefix: String,
     allowed: Allowed,
     table: Arc<Table>,
-    /// The task that reads the subscription; started by the first stream.
-    reader: OnceCell<AbortHandle>,
+    /// Started by the first stream.
+    listening: OnceCell<Listens>,
+}
+
+/// What brings messages, for as long as it is there.
+enum Listens {
+    /// The task that reads the subscription.
+    Task(AbortHandle),
+    Local {
+        _until_dropped: Listening,
+    },
 }
 
 #[derive(Default)]
@@ -74,14 +85,14 @@ impl std::fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(client: Client, allowed: Allowed) -> Self {
-        let prefix = format!("{}.", client.new_inbox());
+    pub(crate) fn new(outlet: Outlet, allowed: Allowed) -> Self {
+        let prefix = outlet.new_inbox();
         Self {
-            client,
+            outlet,
             prefix,
             allowed,
             table: Arc::default(),
-            reader: OnceCell::new(),
+            listening: OnceCell::new(),
         }
     }
 
@@ -90,7 +101,7 @@ impl Inbox {
         &self,
         window: Amount,
     ) -> Result<Mailbox, Box<dyn std::error::Error + Send + Sync>> {
-        self.reader.get_or_try_init(|| self.start()).await?;
+        self.listening.get_or_try_init(|| self.start()).await?;
         let token: Box<str> = URL_SAFE_NO_PAD.encode(random::<16>()?).into();
         // Never 0, which says that there is none.
         let mark = u64::from(u32::from_be_bytes(random()?)) + 1;
@@ -101,7 +112,7 @@ impl Inbox {
         let slot = Slot {
             sender,
             queued: Arc::clone(&queued),
-            most: 2 * (count(window.bytes) + self.client.max_payload()),
+            most: 2 * (count(window.bytes) + self.outlet.max_payload()),
         };
         self.table.lock().insert(token.clone(), slot);
         Ok(Mailbox {
@@ -114,15 +125,28 @@ impl Inbox {
         })
     }
 
-    async fn start(&self) -> Result<AbortHandle, async_nats::SubscribeError> {
-        let subscription = self.client.subscribe(format!("{}*", self.prefix)).await?;
-        let reader = Postman {
-            client: self.client.clone(),
+    async fn start(&self) -> Result<Listens, async_nats::SubscribeError> {
+        let postman = Postman {
             prefix: self.prefix.len(),
             table: Arc::clone(&self.table),
             allowed: Arc::clone(&self.allowed),
         };
-        Ok(tokio::spawn(reader.run(subscription)).abort_handle())
+        Ok(match &self.outlet {
+            Outlet::Nats(client) => {
+                let subscription = client.subscribe(format!("{}*", self.prefix)).await?;
+                let task = tokio::spawn(postman.run(client.clone(), subscription));
+                Listens::Task(task.abort_handle())
+            }
+            Outlet::Local(local) => {
+                let outlet = local.clone();
+                let _until_dropped = local.listen(&self.prefix, move |message| {
+                    if let Some((reply, headers)) = postman.deliver(message) {
+                        outlet.publish(reply, None, Some(headers), Bytes::new());
+                    }
+                });
+                Listens::Local { _until_dropped }
+            }
+        })
     }
 }
 
@@ -135,7 +159,7 @@ fn random<const N: usize>() -> Result<[u8; N], &'static str> {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        if let Some(reader) = self.reader.get() {
+        if let Some(Listens::Task(reader)) = self.listening.get() {
             reader.abort();
         }
         // Streams that still run are told, by their senders being dropped.
@@ -144,25 +168,28 @@ impl Drop for Inbox {
 }
 
 struct Postman {
-    client: Client,
     prefix: usize,
     table: Arc<Table>,
     allowed: Allowed,
 }
 
 impl Postman {
-    async fn run(self, mut subscription: Subscriber) {
+    async fn run(self, client: Client, mut subscription: Subscriber) {
         while let Some(message) = subscription.next().await {
-            if let Some(stray) = self.deliver(message) {
-                self.refuse(stray).await;
+            if let Some((reply, headers)) = self.deliver(message)
+                && let Err(error) = client
+                    .publish_with_headers(reply, headers, Bytes::new())
+                    .await
+            {
+                tracing::debug!(%error, "a stray message of a stream was not answered");
             }
         }
         // The connection is closed for good.
         self.table.lock().clear();
     }
 
-    /// Gives the message back where its stream is not there.
-    fn deliver(&self, message: Message) -> Option<Message> {
+    /// What is to be answered to it where its stream is not there.
+    fn deliver(&self, message: Message) -> Option<(Subject, HeaderMap)> {
         let table = self.table.lock();
         let Some(slot) = message
             .subject
@@ -170,7 +197,7 @@ impl Postman {
             .and_then(|token| table.get(token))
         else {
             drop(table);
-            return Some(message);
+            return self.refusal(message);
         };
         let length = message.payload.len();
         // What does not fit is dropped, and a peer that is one will be asked for it again: only a stranger sends so much.
@@ -184,26 +211,11 @@ impl Postman {
     }
 
     /// `cancel`, to whoever waits for a stream that is not there. It has no reply subject, so it is never answered itself.
-    async fn refuse(&self, stray: Message) {
-        let cancels = stray
-            .headers
-            .as_ref()
-            .and_then(head)
-            .is_none_or(|head| head.kind == Kind::Cancel);
-        let Some(reply) = stray
-            .reply
-            .filter(|reply| !cancels && (self.allowed)(reply))
-        else {
-            return;
-        };
-        let headers = headers(&Head::new(Kind::Cancel));
-        if let Err(error) = self
-            .client
-            .publish_with_headers(reply, headers, Bytes::new())
-            .await
-        {
-            tracing::debug!(%error, "a stray message of a stream was not answered");
-        }
+    fn refusal(&self, stray: Message) -> Option<(Subject, HeaderMap)> {
+        let head = head(stray.headers.as_ref()?)?;
+        let allowed = |reply: &Subject| head.kind != Kind::Cancel && (self.allowed)(reply);
+        let reply = stray.reply.filter(allowed)?;
+        Some((reply, headers(&Head::new(Kind::Cancel))))
     }
 }
 

@@ -14,8 +14,8 @@ use crate::wire::error::Error;
 use crate::wire::error_reply;
 use crate::wire::frame::{Amount, Batch, Head, Kind, split};
 use crate::wire::header;
-use async_nats::connection::State;
-use async_nats::{Client, HeaderMap, Message, Subject};
+use crate::wire::outlet::Outlet;
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use futures_util::Stream;
 use std::future::poll_fn;
@@ -72,7 +72,7 @@ pub(crate) enum Ended {
 
 /// The way to the peer.
 pub(crate) struct Line {
-    pub(crate) client: Client,
+    pub(crate) outlet: Outlet,
     pub(crate) peer: Subject,
     /// The mark of our frames; 0 where they need none.
     pub(crate) from: u64,
@@ -84,7 +84,7 @@ pub(crate) struct Line {
 impl Line {
     /// False where it cannot have been sent.
     pub(crate) async fn put(&self, headers: HeaderMap, body: Bytes, own: bool) -> bool {
-        if self.client.connection_state() != State::Connected {
+        if !self.outlet.is_connected() {
             return false;
         }
         let peer = self.peer.clone();
@@ -92,12 +92,11 @@ impl Line {
             match own {
                 true => {
                     let own = self.own.clone();
-                    let client = &self.client;
-                    client
-                        .publish_with_reply_and_headers(peer, own, headers, body)
+                    self.outlet
+                        .publish_with_reply(peer, own, headers, body)
                         .await
                 }
-                false => self.client.publish_with_headers(peer, headers, body).await,
+                false => self.outlet.publish_with_headers(peer, headers, body).await,
             }
         };
         // A connection that takes nothing is as bad as none.
@@ -112,7 +111,7 @@ impl Line {
         let mut body = sent.body.clone();
         if let Some(error) = &sent.error {
             error_reply::write(error, &mut headers);
-            let room = self.client.max_payload() - header::size(&headers);
+            let room = self.outlet.max_payload() - header::size(&headers);
             body = error_reply::body(error, room);
         }
         self.put(headers, body, false).await;
@@ -129,7 +128,7 @@ impl Line {
         if super::is_inbox(&other) {
             let headers = headers(&Head::new(Kind::Cancel));
             let sent = self
-                .client
+                .outlet
                 .publish_with_headers(other, headers, Bytes::new());
             // Where it does not arrive, silence will tell.
             let _ = tokio::time::timeout(self.pace.silence(), sent).await;
@@ -299,7 +298,7 @@ impl<'s> Session<'s> {
 
     /// Takes what the source has ready, as far as the peer takes it.
     fn fill(&mut self, cx: &mut Context<'_>) -> Option<Event> {
-        let most = self.line.client.max_payload().saturating_sub(HEADERS);
+        let most = self.line.outlet.max_payload().saturating_sub(HEADERS);
         while self.batch.bytes() < BATCH.min(most) && self.out.takes(&self.batch) {
             let item = match self.held.take() {
                 Some(item) => item,

@@ -1,14 +1,15 @@
 //! A contract's two sides in one process: requests and replies as messages, and no server between them.
 //!
 //! The client's side sends and waits, the service's side takes and answers; both see the messages that a server would pass on.
-//! It is request and reply only: no discovery, no JetStream, no wildcards.
+//! It is requests, replies and streams only: no discovery, no JetStream, no wildcards.
 
 use super::replies::Replies;
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::mpsc;
 
 /// What a server takes by default.
@@ -28,11 +29,51 @@ pub(crate) struct Loopback {
     endpoints: OnceLock<Endpoints>,
 }
 
-/// Where a local service's replies go.
+/// Where messages of either side go that are no requests.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalOutlet {
     pub(crate) replies: Arc<Replies>,
     pub(crate) max_payload: usize,
+    listeners: Arc<Listeners>,
+}
+
+type Listener = Arc<dyn Fn(Message) + Send + Sync>;
+
+/// Who listens under which inbox.
+#[derive(Default)]
+struct Listeners {
+    inboxes: AtomicU64,
+    listening: Mutex<HashMap<String, Listener>>,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").finish_non_exhaustive()
+    }
+}
+
+impl Listeners {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Listener>> {
+        // No code that can panic runs under the lock.
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One that listens under an inbox, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    listeners: Arc<Listeners>,
+    inbox: String,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let listener = self.listeners.lock().remove(&self.inbox);
+        // Outside of the lock: what it holds may listen, too.
+        drop(listener);
+    }
 }
 
 impl fmt::Debug for Loopback {
@@ -49,6 +90,7 @@ impl Loopback {
         let outlet = LocalOutlet {
             replies: Arc::default(),
             max_payload: MAX_PAYLOAD,
+            listeners: Arc::default(),
         };
         let of_service = outlet.clone();
         Self {
@@ -56,6 +98,10 @@ impl Loopback {
             start: Mutex::new(Some(Box::new(move || start(of_service)))),
             endpoints: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn outlet(&self) -> &LocalOutlet {
+        &self.outlet
     }
 
     pub(crate) fn replies(&self) -> &Arc<Replies> {
@@ -100,9 +146,45 @@ impl Loopback {
 }
 
 impl LocalOutlet {
-    pub(crate) fn publish(&self, reply: Subject, headers: Option<HeaderMap>, body: Bytes) {
-        let message = message(reply.clone(), None, headers, body);
-        self.replies.deliver(reply.strip_prefix(INBOX), message);
+    /// Hands a message to whoever waits for it, if anybody does.
+    pub(crate) fn publish(
+        &self,
+        to: Subject,
+        reply: Option<Subject>,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+    ) {
+        let message = message(to.clone(), reply, headers, body);
+        let Some(place) = to.strip_prefix(INBOX) else {
+            return;
+        };
+        let Some((inbox, _)) = place.split_once('.') else {
+            return self.replies.deliver(Some(place), message);
+        };
+        let listener = self.listeners.lock().get(inbox).cloned();
+        if let Some(listener) = listener {
+            listener(message);
+        }
+    }
+
+    /// See [`Outlet::new_inbox`](super::outlet::Outlet::new_inbox).
+    pub(crate) fn new_inbox(&self) -> String {
+        let number = self.listeners.inboxes.fetch_add(1, Ordering::Relaxed);
+        format!("{INBOX}{number}.")
+    }
+
+    /// Has messages handed over that go under this inbox. It happens in the middle of whatever publishes them.
+    pub(crate) fn listen(
+        &self,
+        inbox: &str,
+        listener: impl Fn(Message) + Send + Sync + 'static,
+    ) -> Listening {
+        let inbox = inbox.strip_prefix(INBOX).unwrap_or(inbox);
+        let inbox = inbox.trim_end_matches('.').to_owned();
+        let listener: Listener = Arc::new(listener);
+        self.listeners.lock().insert(inbox.clone(), listener);
+        let listeners = Arc::clone(&self.listeners);
+        Listening { listeners, inbox }
     }
 }
 

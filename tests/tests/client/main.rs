@@ -2,5 +2,6 @@
 
 mod deployments;
 mod local;
+mod local_streams;
 mod many;
 mod retry;

@@ -5,8 +5,8 @@ use super::super::error::CallError;
 use super::super::exchange::{Failure, call_headers, closed};
 use super::super::transport::connection;
 use crate::streaming::{
-    Broken, Inbox, Inlet, Last, Line, Mailbox, Pace, Reader, Role, Session, Source, StreamBreak,
-    head, is_inbox, write,
+    Broken, Inlet, Last, Line, Mailbox, Pace, Reader, Role, Session, Source, StreamBreak, head,
+    is_inbox, write,
 };
 use crate::telemetry::WatchedCall;
 use crate::wire::codec::{Codec, CodecError};
@@ -15,15 +15,13 @@ use crate::wire::error_reply;
 use crate::wire::frame::{Amount, Head, Kind};
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
-use async_nats::{Client, HeaderMap, Message, StatusCode, Subject};
+use async_nats::{HeaderMap, Message, StatusCode, Subject};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::Instrument as _;
-
-const LOCAL: &str = "a local client has no streams; call this method through a server, a `TestServer` of `nats-service-testkit` say";
 
 /// What is to be opened.
 pub(super) struct Opening {
@@ -93,12 +91,8 @@ impl Opening {
             }
             after = after.min(left);
         }
-        let (Some(client), Some(inbox)) = (self.core.transport.client(), &self.core.streams) else {
-            return Err(connection(LOCAL));
-        };
         let door = Door {
-            client,
-            inbox,
+            core: &self.core,
             spec: self.spec,
             subject: &subject,
             codec: self.core.codec(self.spec),
@@ -124,7 +118,7 @@ impl Opening {
         };
         let inlet = Inlet::new(self.window);
         let line = Line {
-            client: client.clone(),
+            outlet: self.core.transport.outlet(),
             peer: welcome.peer,
             own: Subject::from(mailbox.subject.clone()),
             from: 0,
@@ -140,7 +134,7 @@ impl Opening {
             Arc::default(),
         );
         // The subscription that it hears by lives as long as it does.
-        let inbox = Arc::clone(inbox);
+        let inbox = Arc::clone(&self.core.streams);
         let reader = Reader(Arc::clone(&inlet));
         let kept = async move {
             keep(session, inlet).await;
@@ -160,8 +154,7 @@ impl Opening {
 
 /// Where a stream is asked for.
 struct Door<'d> {
-    client: &'d Client,
-    inbox: &'d Inbox,
+    core: &'d ClientCore,
     spec: &'static MethodSpec,
     subject: &'d Subject,
     codec: Codec,
@@ -186,19 +179,12 @@ impl Door<'_> {
     /// `cancel` by the inbox, since the mailbox is gone then.
     async fn knock(&self, headers: HeaderMap, body: Bytes) -> Result<(Mailbox, Welcome), Failure> {
         let subject = self.subject.clone();
-        let (size, max) = (
-            body.len() + header::size(&headers),
-            self.client.max_payload(),
-        );
-        if size > max {
-            return Err(CallError::TooLarge { subject, size, max });
-        }
-        let mut mailbox = self.inbox.open(self.window).await.map_err(connection)?;
-        let reply = mailbox.subject.clone();
-        let sent = self
-            .client
-            .publish_with_reply_and_headers(subject, reply, headers, body);
-        sent.await.map_err(connection)?;
+        let transport = &self.core.transport;
+        transport.check(|| subject.clone(), Some(&headers), &body)?;
+        let opened = self.core.streams.open(self.window).await;
+        let mut mailbox = opened.map_err(connection)?;
+        let reply = mailbox.subject.clone().into();
+        transport.send(subject, reply, Some(headers), body).await?;
         loop {
             let message = mailbox.next().await.ok_or_else(closed)?;
             if let Some(welcome) = self.welcome(message)? {

@@ -13,7 +13,8 @@ use crate::wire::codec::Codec;
 use crate::wire::error::{Code, Error};
 use crate::wire::frame::{Amount, Head, Kind};
 use crate::wire::header;
-use async_nats::{Client, HeaderMap, Message, Subject};
+use crate::wire::outlet::Outlet;
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use std::time::Instant;
 /// The streams of a server.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    client: Client,
+    outlet: Outlet,
     inbox: Inbox,
     open: AtomicUsize,
     most: usize,
@@ -49,12 +50,12 @@ impl Default for StreamLimits {
 }
 
 impl Streams {
-    pub(crate) fn new(client: Client, rule: &Arc<ReplyRule>, limits: StreamLimits) -> Arc<Self> {
+    pub(crate) fn new(outlet: Outlet, rule: &Arc<ReplyRule>, limits: StreamLimits) -> Arc<Self> {
         let rule = Arc::clone(rule);
         let allowed = Arc::new(move |reply: &str| rule.check(reply).is_ok());
         Arc::new(Self {
-            inbox: Inbox::new(client.clone(), allowed),
-            client,
+            inbox: Inbox::new(outlet.clone(), allowed),
+            outlet,
             open: AtomicUsize::new(0),
             most: limits.most,
             window: limits.window,
@@ -127,12 +128,7 @@ impl Context {
                 crate::wire::frame::STREAM
             )));
         };
-        let Some(streams) = &self.streams else {
-            let text = format!(
-                "{subject}: this method streams, and a local client has no server between; call it through one, a `TestServer` of `nats-service-testkit` say"
-            );
-            return Err(Error::new(Code::FailedPrecondition, text));
-        };
+        let streams = &self.streams;
         let Some(place) = streams.enter(&self.stats.streams) else {
             return Err(Error::resource_exhausted(format!(
                 "{subject}: {} streams are open, and no more may be; try again later",
@@ -147,7 +143,7 @@ impl Context {
             Error::unavailable(format!("{subject}: the stream cannot be opened: {error}"))
         })?;
         let line = Line {
-            client: streams.client.clone(),
+            outlet: streams.outlet.clone(),
             peer: reply.clone(),
             own: Subject::from(mailbox.subject.clone()),
             from: mailbox.mark,
