@@ -2,10 +2,13 @@
 
 use async_nats::jetstream;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{KvStore, StoreError};
 use nats_service_tests::{Nats, soon, too_old};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 async fn bucket(nats: &Nats) -> KvStore<String> {
     nats.kv_bucket("b").await;
@@ -101,9 +104,46 @@ async fn values_beyond_one_part_come_all_and_once() {
             }
         }
     }
-    assert_eq!(seen.len(), 100);
+    let missing: Vec<_> = keys(0..100).filter(|key| !seen.contains(key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
     let all = store.under("k").unwrap().get_all().await.unwrap();
     assert_eq!(all.len(), 100);
+}
+
+/// With one revision a key, what was found last is gone with the next write: an answer has to be of one moment.
+#[tokio::test]
+async fn a_key_that_is_written_all_the_time_is_never_missing() {
+    let nats = Nats::start().await;
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        ..Default::default()
+    };
+    nats.js.create_key_value(config).await.unwrap();
+    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    fill(&nats, 100).await;
+    let js = nats.js.clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writer = tokio::spawn(async move {
+        while !stopped.load(Ordering::Relaxed) {
+            let acks = (0..50).map(|i| js.publish(format!("$KV.b.k.{i}"), "\"again\"".into()));
+            for ack in join_all(acks).await {
+                ack.unwrap().await.unwrap();
+            }
+        }
+    });
+    for round in 0..100 {
+        let found = store.get_many(keys(0..110)).await.unwrap();
+        assert_eq!(found.len(), 100, "round {round}");
+        let found = store.under("k").unwrap().get_all().await.unwrap();
+        assert_eq!(found.len(), 100, "round {round}");
+        if !too_old(1).await {
+            let found = store.get_many(keys(0..110)).snapshot().await.unwrap();
+            assert_eq!(found.entries.len(), 100, "round {round}");
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
 }
 
 #[tokio::test]
@@ -233,11 +273,11 @@ async fn a_listing_misses_no_key_that_is_written_meanwhile() {
     const COUNT: usize = 20_000;
     fill(&nats, COUNT).await;
     let js = nats.js.clone();
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let writer = tokio::spawn(async move {
         let mut i = 0;
-        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+        while !stopped.load(Ordering::Relaxed) {
             // The latest first, as the listing comes to them last.
             let key = COUNT - 1 - (i * 7919) % COUNT;
             let ack = js.publish(format!("$KV.b.k.{key}"), Bytes::from(format!("\"{i}\"")));
@@ -255,7 +295,7 @@ async fn a_listing_misses_no_key_that_is_written_meanwhile() {
         let names: BTreeSet<&str> = entries.iter().map(|entry| entry.key()).collect();
         assert_eq!(names.len(), COUNT);
     }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     assert!(writer.await.unwrap() > 0);
 }
 

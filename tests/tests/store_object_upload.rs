@@ -449,3 +449,23 @@ async fn a_full_bucket_refuses_and_keeps_what_it_has() {
     until("its chunks are purged", async || chunks(&nats).await == 10).await;
     assert!(object.bytes().await.unwrap().unwrap() == bytes);
 }
+
+/// The chunks behind the one that was refused are on their way when the upload gives up: the purge of those before it must not
+/// make room for them.
+#[tokio::test]
+async fn what_is_on_its_way_to_a_full_bucket_leaves_no_chunk() {
+    let nats = Nats::start().await;
+    let config = jetstream::object_store::Config {
+        bucket: "o".to_owned(),
+        max_bytes: 20 * CHUNK as i64,
+        ..Default::default()
+    };
+    nats.js.create_object_store(config).await.unwrap();
+    let object = store(&nats).object("a").unwrap();
+    let large = pattern(50 * CHUNK);
+    for _ in 0..20 {
+        let refused = soon("a refusal", object.put_reader(&large[..])).await;
+        assert!(refused.is_err(), "{refused:?}");
+        until("its chunks are purged", async || chunks(&nats).await == 0).await;
+    }
+}

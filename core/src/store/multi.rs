@@ -18,8 +18,8 @@ use serde::Serialize;
 pub(crate) const MAX_SUBJECTS: usize = 1024;
 /// What one part may bring, one message more or less. The server counts bodies and stored headers.
 const PART_BYTES: usize = 4 * 1024 * 1024;
-/// How often a part that came with a gap is asked for again.
-const ATTEMPTS: u32 = 3;
+/// How often a part is asked for that comes with a gap, or from which a message was removed while it was made.
+const ATTEMPTS: u32 = 5;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -80,6 +80,9 @@ enum Reply {
     End(Multi),
     /// The server knows no multi-get.
     Unknown,
+    /// A message was removed (it expired, say) while the answer was made. Or, each time, the server knows no multi-get, and
+    /// takes what else is asked for as a get of that sequence.
+    Gone,
     /// A message before it was lost on the way.
     Gap,
 }
@@ -102,19 +105,23 @@ impl Stream {
     }
 
     /// All messages of this filter from a sequence on, to the end of the stream as it is when the server comes to it. `more`
-    /// is told by the number of them. Nothing where the server or the bucket has no such thing.
-    pub(crate) async fn following(&self, subject: &str, from: u64) -> Result<Part, StoreError> {
+    /// is told by the number of them. `None` where the server or the bucket has no such thing.
+    pub(crate) async fn following(
+        &self,
+        subject: &str,
+        from: u64,
+    ) -> Result<Option<Part>, StoreError> {
         let ask = Following {
             subject,
             from,
             batch: MAX_SUBJECTS,
         };
         let Some(Multi::Part(mut part)) = self.ask(ask).await? else {
-            return Ok(Part::default());
+            return Ok(None);
         };
         let bytes: usize = part.messages.iter().map(|it| it.payload.len()).sum();
         part.more = part.messages.len() >= MAX_SUBJECTS || bytes >= PART_BYTES / 2;
-        Ok(part)
+        Ok(Some(part))
     }
 
     async fn ask(&self, ask: impl Serialize) -> Result<Option<Multi>, StoreError> {
@@ -123,11 +130,12 @@ impl Stream {
             max_bytes: PART_BYTES,
         };
         let body = serde_json::to_vec(&body).map_err(|error| other(&error))?;
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             match self.ask_once(body.clone()).await? {
                 Reply::End(multi) => return Ok(Some(multi)),
                 Reply::Unknown => return Ok(None),
-                Reply::Message(_) | Reply::Gap => {}
+                Reply::Gone if attempt == ATTEMPTS => return Ok(None),
+                Reply::Message(_) | Reply::Gone | Reply::Gap => {}
             }
         }
         Err(StoreError::Unavailable {
@@ -166,22 +174,22 @@ fn read(message: Message, part: &mut Part) -> Result<Reply, StoreError> {
         headers.get(name)?.as_str().parse::<u64>().ok()
     };
     let before = part.messages.last().map_or(0, |last| last.sequence);
+    let pending = number("Nats-Num-Pending");
     let whole = number("Nats-Last-Sequence").is_none_or(|last| last == before);
     match message.status.map(|status| status.as_u16()) {
         // A server that does not know `multi_last` takes what else is asked for as a get of that sequence.
-        None if number("Nats-Num-Pending").is_none() => Ok(Reply::Unknown),
-        Some(404) if message.description.as_deref() == Some("Message Not Found") => {
-            Ok(Reply::Unknown)
-        }
+        None if pending.is_none() => Ok(Reply::Unknown),
+        Some(404) if message.description.as_deref() == Some("Message Not Found") => Ok(Reply::Gone),
         _ if !whole => Ok(Reply::Gap),
         None => {
+            // What is left is said with each message. The end says it as well, but before 2.12 it says one too few.
+            part.more = pending.is_some_and(|left| left > 0);
             let stored: StreamMessage = message.try_into().map_err(|error| other(&error))?;
             Ok(Reply::Message(stored.into()))
         }
         Some(204) => {
             let mut part = std::mem::take(part);
             part.seen = number("Nats-UpTo-Sequence");
-            part.more = number("Nats-Num-Pending").is_some_and(|left| left > 0);
             Ok(Reply::End(Multi::Part(part)))
         }
         // None of them has a message.

@@ -3,7 +3,9 @@
 //! A listing is read from the stream as it stands there, so that a million keys take no more memory than ten. A key that is
 //! written meanwhile has left its old place, and is met again at the end: so a listing ends only when nothing is left to come.
 
-use super::super::consumer::{Deliveries, Delivery, READ_HEARTBEAT, Start};
+use super::super::consumer::{
+    Deliveries, Delivery, Options, OrderedConsumer, READ_HEARTBEAT, Start,
+};
 use super::super::error::StoreError;
 use super::super::stream::Stored;
 use super::entry::Kind;
@@ -19,6 +21,8 @@ use std::time::{Duration, SystemTime};
 
 /// Removals on their way at a time.
 const REMOVALS: usize = 32;
+/// How often another consumer looks at what was written since, where there is no batch to ask for.
+const LOOKS: u32 = 10;
 
 /// The keys of a typed bucket that match a filter: one tenant's, say.
 ///
@@ -91,9 +95,11 @@ impl<T> KvSelection<T> {
             deliveries: deliveries.await?,
             stream: store.stream.clone(),
             filter: store.subject(&self.filter),
+            headers_only,
             position: 0,
             pending: 0,
             step: Step::Initial,
+            looks: 0,
             late: VecDeque::new(),
         };
         let next = |mut listing: Listing| async move {
@@ -141,11 +147,14 @@ struct Listing {
     deliveries: Deliveries,
     stream: super::Stream,
     filter: String,
+    headers_only: bool,
     /// The sequence of the last message.
     position: u64,
     /// How many were still to come after it, as far as the server knew.
     pending: u64,
     step: Step,
+    /// How often another consumer looked at what was written since.
+    looks: u32,
     /// What came with the last look.
     late: VecDeque<Stored>,
 }
@@ -187,7 +196,8 @@ impl Listing {
             };
             match next {
                 Some(Ok(Delivery::Message(stored, pending))) => {
-                    (self.position, self.pending) = (stored.sequence, pending);
+                    let position = self.position.max(stored.sequence);
+                    (self.position, self.pending) = (position, pending);
                     if self.step == Step::Tail && pending == 0 {
                         self.step = Step::Look;
                     }
@@ -206,7 +216,9 @@ impl Listing {
 
     async fn look(&mut self) -> Result<(), StoreError> {
         let part = self.stream.following(&self.filter, self.position + 1);
-        let part = part.await?;
+        let Some(part) = part.await? else {
+            return self.look_by_consumer().await;
+        };
         if let Some(last) = part.messages.last() {
             self.position = last.sequence;
         }
@@ -214,6 +226,27 @@ impl Listing {
         if !part.more {
             self.step = Step::End;
         }
+        Ok(())
+    }
+
+    /// The same where there is no batch to ask for: other consumers, until one has nothing to bring.
+    async fn look_by_consumer(&mut self) -> Result<(), StoreError> {
+        let newest = self.stream.info().await?.state.last_seq;
+        if newest <= self.position || self.looks == LOOKS {
+            self.step = Step::End;
+            return Ok(());
+        }
+        let options = Options {
+            filters: vec![self.filter.clone()],
+            start: Start::From(self.position + 1),
+            headers_only: self.headers_only,
+            heartbeat: READ_HEARTBEAT,
+        };
+        self.deliveries = OrderedConsumer::open(self.stream.clone(), options)
+            .await?
+            .into_stream();
+        (self.position, self.pending) = (newest, 0);
+        (self.step, self.looks) = (Step::Initial, self.looks + 1);
         Ok(())
     }
 }

@@ -48,6 +48,8 @@ struct Chunk {
     place: Option<u64>,
     /// How often it was sent under an id of its own.
     attempt: u32,
+    /// The server has said something of it since it was sent: nothing of it is on its way.
+    answered: bool,
 }
 
 /// The chunks of an object that does not exist yet.
@@ -144,6 +146,7 @@ impl Chunks {
             prefix_digest,
             place: None,
             attempt: self.base,
+            answered: false,
         });
         match self.publish(self.window.len() - 1).await {
             Ok(()) => Ok(()),
@@ -183,9 +186,10 @@ impl Chunks {
             let acks = client.subscribe(subject).await;
             self.acks = Some(acks.map_err(|_| closed())?);
         }
-        let Some(chunk) = self.window.get(at) else {
+        let Some(chunk) = self.window.get_mut(at) else {
             return Ok(());
         };
+        chunk.answered = false;
         let (index, attempt) = (self.first + at as u64, chunk.attempt);
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, format!("{}-{index}-{attempt}", self.nuid));
@@ -237,6 +241,7 @@ impl Chunks {
         if attempt != Some(u64::from(chunk.attempt)) {
             return Ok(false);
         }
+        chunk.answered = true;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(Refusal::NoResponders);
         }
@@ -324,8 +329,19 @@ impl Chunks {
     /// Removes what was sent.
     async fn purge(mut self) {
         self.orphans = false;
-        // A purge can overtake chunks that are on their way: first they arrive.
-        while !self.window.is_empty() && self.acknowledged().await.is_ok() && self.in_order() {}
+        // A purge can overtake chunks that are on their way, and make the room for them that a full bucket had not: first all
+        // of them are answered, whatever the answers are.
+        let on_their_way = |chunks: &Self| {
+            let open = chunks.window.iter().filter(|chunk| !chunk.answered);
+            open.count()
+        };
+        loop {
+            let before = on_their_way(&self);
+            // An error that is no answer is the end of all answers.
+            if before == 0 || self.acknowledged().await.is_err() && on_their_way(&self) == before {
+                break;
+            }
+        }
         purge_again(&self.stream, &self.nuid, 0).await;
     }
 }
