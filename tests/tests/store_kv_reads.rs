@@ -176,6 +176,11 @@ async fn through(cluster: &TestCluster, server: usize) -> KvKey<u32> {
 
 /// The same, and the connection.
 async fn connected(cluster: &TestCluster, server: usize) -> (async_nats::Client, KvKey<u32>) {
+    let (client, store) = store_through(cluster, server).await;
+    (client, store.key("a").expect("a key"))
+}
+
+async fn store_through(cluster: &TestCluster, server: usize) -> (async_nats::Client, KvStore<u32>) {
     let options = async_nats::ConnectOptions::new()
         .ignore_discovered_servers()
         .request_timeout(Some(Duration::from_secs(2)));
@@ -183,8 +188,7 @@ async fn connected(cluster: &TestCluster, server: usize) -> (async_nats::Client,
     let client = client.expect("a connection");
     let mut js = jetstream::new(client.clone());
     js.set_timeout(Duration::from_secs(2));
-    let store = KvStore::bind(js, "b").expect("a store");
-    (client, store.key("a").expect("a key"))
+    (client, KvStore::bind(js, "b").expect("a store"))
 }
 
 #[tokio::test]
@@ -220,6 +224,97 @@ async fn nobody_misses_a_write_of_its_own_on_a_replicated_bucket() {
         }
     }
     println!("{stale} of 300 fast reads were stale");
+}
+
+#[tokio::test]
+async fn many_keys_promise_what_one_does() {
+    if too_old(1).await {
+        return;
+    }
+    let cluster = TestCluster::start().await.unwrap();
+    replicated(&cluster).await;
+    let leader = cluster.stream_leader("KV_b").await.unwrap();
+    let writer = through(&cluster, leader).await;
+    let (_, store) = store_through(&cluster, (leader + 1) % 3).await;
+    let mut stale = 0;
+    for value in 0..300 {
+        let revision = writer.put(&value).await.unwrap();
+        let fast = store.get_many(["a", "none"]).await.unwrap();
+        stale += usize::from(fast["a"].revision < revision);
+        let level = match value % 3 {
+            0 => ReadLevel::AtLeast(revision),
+            1 => ReadLevel::Leader,
+            _ => ReadLevel::Confirmed,
+        };
+        let many = store.get_many(["a", "none"]).level(level);
+        let snapshot = store.get_many(["a", "none"]).level(level).snapshot();
+        let all = store.all();
+        let (many, all, snapshot) = tokio::join!(many, all.read_all(level), snapshot);
+        for found in [many.unwrap(), all.unwrap(), snapshot.unwrap().entries] {
+            assert_eq!(found.len(), 1);
+            let entry = &found["a"];
+            assert_eq!(
+                (entry.revision, *entry.value()),
+                (revision, value),
+                "{level:?}"
+            );
+        }
+        // Nobody has these, and that is no older than the others.
+        let none = store.get_many(["none", "nothing"]).level(level).await;
+        assert!(none.unwrap().is_empty());
+        let none = store.under("none").unwrap();
+        assert!(none.read_all(level).await.unwrap().is_empty());
+        let none = store.get_many(["none", "nothing"]).level(level).snapshot();
+        assert!(none.await.unwrap().entries.is_empty());
+    }
+    println!("{stale} of 300 fast reads were stale");
+    let future = ReadLevel::AtLeast(1_000_000);
+    for refused in [
+        store.get_many(["a"]).level(future).await,
+        store.get_many(["none"]).level(future).await,
+        store.all().read_all(future).await,
+    ] {
+        match refused {
+            Err(StoreError::NotVisible { revision, .. }) => assert_eq!(revision, 1_000_000),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// More keys than one answer has, and a bucket without direct get: the leader tells.
+#[tokio::test]
+async fn many_keys_come_from_the_leader_where_no_answer_proves_anything() {
+    if too_old(1).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    let mut revision = 0;
+    for i in 0..1500 {
+        let key = store.key(format!("k.{i}")).unwrap();
+        revision = key.put(&i).await.unwrap();
+    }
+    let all = store.all();
+    let levels = [ReadLevel::AtLeast(revision), ReadLevel::Leader];
+    for level in levels.into_iter().chain([ReadLevel::Confirmed]) {
+        assert_eq!(all.read_all(level).await.unwrap().len(), 1500, "{level:?}");
+    }
+    // The mark of the confirmed reads counts as one, too.
+    store.key("k.7").unwrap().delete().await.unwrap();
+    without_direct_get(&nats).await;
+    let store = KvStore::<u32>::bind(nats.js.clone(), "b").unwrap();
+    let all = store.all();
+    for level in levels {
+        assert_eq!(all.read_all(level).await.unwrap().len(), 1499, "{level:?}");
+        let some = store.get_many(["k.7", "k.8"]).level(level);
+        assert_eq!(some.await.unwrap().len(), 1, "{level:?}");
+    }
+    for refused in [
+        all.read_all(ReadLevel::Confirmed).await,
+        store.get_many(["k.8"]).level(ReadLevel::Confirmed).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::Unsupported { .. })));
+    }
 }
 
 #[tokio::test]

@@ -248,6 +248,37 @@ impl Stream {
             .map_err(|refusal| refusal.about(self.bucket()))
     }
 
+    /// The subjects of this filter that have a message, as the leader knows them; and the stream's last sequence there, at the
+    /// first look.
+    pub(crate) async fn subjects(&self, filter: &str) -> Result<(Vec<String>, u64), StoreError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            state: State,
+            #[serde(default)]
+            total: usize,
+        }
+        #[derive(serde::Deserialize)]
+        struct State {
+            last_seq: u64,
+            #[serde(default)]
+            subjects: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+        }
+        let (mut found, mut seen) = (Vec::new(), None);
+        loop {
+            let subject = format!("STREAM.INFO.{}", self.name());
+            let body = serde_json::json!({ "subjects_filter": filter, "offset": found.len() });
+            let answer: Result<Answer, Refusal> = self.request(subject, &body).await;
+            let Answer { state, total } = answer.map_err(|refusal| refusal.about(self.bucket()))?;
+            let seen = *seen.get_or_insert(state.last_seq);
+            let more = state.subjects.unwrap_or_default();
+            let none = more.is_empty();
+            found.extend(more.into_keys());
+            if none || found.len() >= total {
+                return Ok((found, seen));
+            }
+        }
+    }
+
     /// The level of the server's JetStream API, by which it says what it can; 0 before 2.11.
     pub(crate) async fn api_level(&self) -> Result<u64, StoreError> {
         let account: Result<serde_json::Value, Refusal> = self

@@ -316,6 +316,17 @@ impl<T> KvStore<T> {
             .unwrap_or(subject)
     }
 
+    /// The same bucket, whatever its values are.
+    fn untyped(&self) -> KvStore<()> {
+        KvStore {
+            stream: self.stream.clone(),
+            layout: self.layout.clone(),
+            codec: self.codec,
+            template: self.template,
+            marker: PhantomData,
+        }
+    }
+
     /// What is in the bucket under these keys or filters now.
     async fn read(
         &self,

@@ -7,9 +7,9 @@
 
 use super::super::error::StoreError;
 use super::super::multi::{Ask, Multi};
-use super::super::stream::{Stored, back_off};
+use super::super::stream::{Stored, Stream, back_off};
 use super::key::purge_marker;
-use super::{Entry, KvKey};
+use super::{Entry, KvKey, KvStore};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::time::{Duration, Instant};
@@ -227,36 +227,115 @@ impl<T> KvKey<T> {
     async fn confirmed(&self) -> Result<Option<Stored>, StoreError> {
         let store = &self.store;
         let stream = &store.stream;
-        let place = store.layout.write(&stream.js, MARK);
-        let written = stream.publish(place, purge_marker(), Bytes::new()).await;
-        let revision = match written {
-            Ok(revision) => revision,
-            Err(refusal) => return Err(stream.explain(refusal).await),
-        };
+        let revision = store.mark().await?;
         let both = [self.subject(), store.subject(MARK)];
-        for attempt in 0.. {
-            let ask = Ask {
-                subjects: &both,
-                from: 0,
-            };
-            match stream.multi(ask).await? {
-                Multi::Part(mut part) if part.seen.is_some_and(|seen| seen >= revision) => {
-                    let ours = part.messages.iter().position(|it| it.subject == both[0]);
-                    return Ok(ours.map(|ours| part.messages.swap_remove(ours)));
-                }
-                // A replica that has not come so far.
-                Multi::Part(_) => {}
-                Multi::TooMany | Multi::Unsupported => {
-                    return Err(StoreError::Unsupported {
-                        what: "a confirmed read",
-                        needs: "nats-server 2.11 or later, and a bucket with direct get (`allow_direct`)",
-                    });
-                }
+        let ask = Ask {
+            subjects: &both,
+            from: 0,
+        };
+        match part_with(stream, ask, revision).await? {
+            Multi::Part(mut part) => {
+                let ours = part.messages.iter().position(|it| it.subject == both[0]);
+                Ok(ours.map(|ours| part.messages.swap_remove(ours)))
             }
-            let (base, max) = (Duration::from_millis(1), Duration::from_millis(50));
-            tokio::time::sleep(back_off(attempt, base, max)).await;
+            Multi::TooMany | Multi::Unsupported => Err(needs_multi()),
         }
-        Ok(None)
+    }
+}
+
+/// What the answers to a read of many keys must have seen, and how they show it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Floor {
+    /// This revision of the bucket.
+    pub(super) revision: u64,
+    /// A subject to be asked along, which has a message: so an answer says what it has seen though none of the keys exists.
+    pub(super) witness: Option<String>,
+}
+
+impl<T> KvStore<T> {
+    pub(super) async fn floor(&self, level: ReadLevel) -> Result<Floor, StoreError> {
+        let (revision, witness) = match level {
+            ReadLevel::Fast => (0, None),
+            ReadLevel::AtLeast(revision) => (revision, None),
+            // What the leader has, any replica may bring that has as much.
+            ReadLevel::Leader => {
+                let info = in_time(PATIENCE, self.stream.info()).await?;
+                (info.state.last_seq, None)
+            }
+            ReadLevel::Confirmed => {
+                let revision = in_time(PATIENCE, self.mark()).await?;
+                (revision, Some(self.subject(MARK)))
+            }
+        };
+        Ok(Floor { revision, witness })
+    }
+
+    /// Writes the mark: its revision.
+    async fn mark(&self) -> Result<u64, StoreError> {
+        let stream = &self.stream;
+        let place = self.layout.write(&stream.js, MARK);
+        match stream.publish(place, purge_marker(), Bytes::new()).await {
+            Ok(revision) => Ok(revision),
+            Err(refusal) => Err(stream.explain(refusal).await),
+        }
+    }
+}
+
+/// A part, of a replica that has seen this revision. One that has none of the subjects does not say what it has seen; it
+/// counts where nothing is to be seen.
+pub(super) async fn part_with(
+    stream: &Stream,
+    ask: Ask<'_>,
+    revision: u64,
+) -> Result<Multi, StoreError> {
+    let since = Instant::now();
+    for attempt in 0.. {
+        let newest = match stream.multi(ask).await? {
+            Multi::Part(part) => match part.seen {
+                Some(seen) if seen < revision => seen,
+                _ => return Ok(Multi::Part(part)),
+            },
+            other => return Ok(other),
+        };
+        let waited = since.elapsed();
+        if waited > PATIENCE {
+            return Err(StoreError::NotVisible {
+                revision,
+                newest,
+                waited,
+            });
+        }
+        let (base, max) = (Duration::from_millis(1), Duration::from_millis(50));
+        tokio::time::sleep(back_off(attempt, base, max)).await;
+    }
+    Ok(Multi::Unsupported)
+}
+
+/// Returns when the leader has this revision.
+pub(super) async fn leader_has(stream: &Stream, revision: u64) -> Result<(), StoreError> {
+    let since = Instant::now();
+    for attempt in 0.. {
+        let newest = stream.info().await?.state.last_seq;
+        let waited = since.elapsed();
+        if newest >= revision {
+            break;
+        } else if waited > PATIENCE {
+            return Err(StoreError::NotVisible {
+                revision,
+                newest,
+                waited,
+            });
+        }
+        let (base, max) = (Duration::from_millis(2), Duration::from_millis(100));
+        tokio::time::sleep(back_off(attempt, base, max)).await;
+    }
+    Ok(())
+}
+
+pub(super) fn needs_multi() -> StoreError {
+    StoreError::Unsupported {
+        what: "a confirmed read",
+        needs: "nats-server 2.11 or later, and a bucket with direct get (`allow_direct`)",
     }
 }
 

@@ -2,31 +2,38 @@
 //!
 //! Keys go in pages of multi-get, several at a time. A page comes in parts of a few MiB, and what it has not brought is asked
 //! for again: so neither a deletion among the keys nor one that is written meanwhile ends or tears a page. Servers before 2.11
-//! and buckets without direct get are asked key by key, many at a time.
+//! and buckets without direct get are asked key by key, many at a time. What they all held at one moment is in `snapshot`.
 
-use super::super::error::StoreError;
-use super::super::key::check_key;
-use super::super::multi::{Ask, MAX_SUBJECTS, Multi};
-use super::super::stream::Stored;
+mod snapshot;
+
+pub use snapshot::Snapshot;
+
 use super::entry::Kind;
-use super::{Entry, KvSelection, KvStore};
-use futures_util::future::BoxFuture;
+use super::read::{Floor, leader_has, needs_multi, part_with};
+use super::{Entry, KvSelection, KvStore, ReadLevel};
+use crate::store::error::StoreError;
+use crate::store::key::check_key;
+use crate::store::multi::{Ask, MAX_SUBJECTS, Multi};
+use crate::store::stream::Stored;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Pages on their way at a time.
 const PAGES: usize = 4;
+/// The subjects of one page: one is left for whatever proves what an answer has seen.
+const PAGE: usize = MAX_SUBJECTS - 1;
 /// The subjects of one page, in bytes: the request is to fit a message.
 const PAGE_BYTES: usize = 256 * 1024;
+/// Parts with nothing but what was written since the first of them: whoever writes faster than it is read has no end.
+const LATE: usize = 10;
 /// Single gets on their way at a time, where there are no pages.
 const SINGLES: usize = 64;
-/// How often a moment is looked for at which nothing is written.
-const ROUNDS: usize = 10;
 
 /// The values of some keys: await it for all of them, or take them as a stream.
 ///
@@ -55,16 +62,7 @@ const ROUNDS: usize = 10;
 pub struct GetMany<T> {
     store: KvStore<T>,
     keys: Result<Vec<String>, StoreError>,
-}
-
-/// What some keys held at one revision.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Snapshot<T> {
-    /// The bucket's revision at which all of it was so; 0 where none of the keys was ever written.
-    pub revision: u64,
-    /// The values by their keys.
-    pub entries: BTreeMap<String, Entry<T>>,
+    level: ReadLevel,
 }
 
 /// The values of some keys as they come, in no order. A value that cannot be decoded is an error item, and the others go
@@ -93,10 +91,10 @@ impl<T> fmt::Debug for ManyEntries<T> {
 }
 
 impl<T> KvStore<T> {
-    /// The values of these keys, given whole, in one round trip for every 1,024 of them: see [`GetMany`]. A key that is none
+    /// The values of these keys, given whole, in one round trip for every 1,023 of them: see [`GetMany`]. A key that is none
     /// is an error when they are read.
     ///
-    /// Any replica answers, as for [`get`](super::KvKey::get).
+    /// Any replica answers, as for [`get`](super::KvKey::get), unless [`level`](GetMany::level) says more.
     pub fn get_many<K: Into<String>>(&self, keys: impl IntoIterator<Item = K>) -> GetMany<T> {
         let keys = keys.into_iter().map(|key| {
             let key = key.into();
@@ -106,13 +104,37 @@ impl<T> KvStore<T> {
         GetMany {
             store: self.clone(),
             keys: keys.collect(),
+            level: ReadLevel::Fast,
         }
     }
 }
 
 impl<T> GetMany<T> {
+    /// What the answer promises, in place of [`ReadLevel::Fast`]: as for a single key, for each of these. Replicas that have not
+    /// seen enough are asked again, for up to 5 s a part; `Leader` and `Confirmed` cost one round trip more, however many
+    /// keys there are.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// # js.create_key_value(nats_service::async_nats::jetstream::kv::Config { bucket: "ports".into(), ..Default::default() }).await?;
+    /// use nats_service::{KvStore, ReadLevel};
+    ///
+    /// let ports = KvStore::<u16>::bind(js, "ports")?;
+    /// ports.key("http")?.put(&80).await?;
+    /// let revision = ports.key("ssh")?.put(&22).await?;
+    /// let both = ports.get_many(["http", "ssh"]).level(ReadLevel::AtLeast(revision)).await?;
+    /// assert_eq!(both.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    pub fn level(mut self, level: ReadLevel) -> Self {
+        self.level = level;
+        self
+    }
+
     /// The pages, as subjects.
-    fn pages(self) -> Result<(KvStore<T>, Vec<Vec<String>>), StoreError> {
+    fn pages(self) -> Result<Vec<Vec<String>>, StoreError> {
         let mut seen = HashSet::new();
         let keys = self.keys?;
         let mut pages: Vec<Vec<String>> = Vec::new();
@@ -121,142 +143,57 @@ impl<T> GetMany<T> {
             let subject = self.store.subject(key);
             bytes += subject.len() + 3;
             match pages.last_mut() {
-                Some(page) if page.len() < MAX_SUBJECTS && bytes <= PAGE_BYTES => {
+                Some(page) if page.len() < PAGE && bytes <= PAGE_BYTES => {
                     page.push(subject);
                 }
                 _ => {
                     bytes = subject.len();
-                    let mut page = Vec::with_capacity(keys.len().min(MAX_SUBJECTS));
+                    let mut page = Vec::with_capacity(keys.len().min(PAGE));
                     page.push(subject);
                     pages.push(page);
                 }
             }
         }
-        Ok((self.store, pages))
+        Ok(pages)
     }
 
     /// The values as they come. No more than four pages' parts, of some 4 MiB each, are held at a time.
     pub fn stream(self) -> ManyEntries<T> {
-        let store = self.store.clone();
-        let stored = match self.pages() {
-            Ok((store, pages)) => {
-                let stream = store.stream;
-                stream::iter(pages)
-                    .map(move |page| Page {
-                        stream: stream.clone(),
-                        left: page,
-                    })
-                    .map(Page::messages)
-                    .flatten_unordered(PAGES)
-                    .boxed()
-            }
-            Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
+        let (store, level) = (self.store.clone(), self.level);
+        let pages = self.pages();
+        let floor_of = store.untyped();
+        let stored = async move {
+            let pages = pages?;
+            let floor = floor_of.floor(level).await?;
+            Ok::<_, StoreError>(read(floor_of.stream, pages, floor))
         };
+        let stored = stored.try_flatten_stream().boxed();
         ManyEntries { store, stored }
     }
 }
 
-impl<T: DeserializeOwned> GetMany<T> {
-    /// The values of all keys **as of one revision**: what they held at the same moment.
-    ///
-    /// Up to 1,024 keys, whose values have a few MiB together, are read in one request, and always succeed. More are read and
-    /// then asked whether anything has changed meanwhile, until nothing has.
-    ///
-    /// # Errors
-    /// [`StoreError::Unsettled`] when these keys are written so often that no such moment was found;
-    /// [`StoreError::Unsupported`] on a server before 2.11 or a bucket without direct get; and those of
-    /// [`KvKey::get`](super::KvKey::get), for each value.
-    pub async fn snapshot(self) -> Result<Snapshot<T>, StoreError> {
-        let (store, pages) = self.pages()?;
-        let keys = pages.iter().map(Vec::len).sum();
-        let mut entries = BTreeMap::new();
-        // What each page is known to have been like, and at which revision.
-        let mut pages: Vec<(Vec<String>, u64)> = pages.into_iter().map(|page| (page, 0)).collect();
-        for _ in 0..ROUNDS {
-            let asked = pages
-                .iter()
-                .map(|(page, known)| changes(&store, page, *known));
-            let asked: Vec<_> = asked.collect();
-            let asked = stream::iter(asked).buffered(PAGES);
-            let found: Vec<Changes> = asked.try_collect().await?;
-            let revision = pages.iter().map(|(_, known)| *known).max().unwrap_or(0);
-            // Nothing has changed, and every replica that was asked had seen what the others had shown before.
-            let still = |page: &Changes| {
-                page.changed.is_empty() && page.seen.is_none_or(|seen| seen >= revision)
-            };
-            if revision > 0 && found.iter().all(still) {
-                return Ok(Snapshot { revision, entries });
-            }
-            let alone = matches!(&found[..], [] | [Changes { parts: 1, .. }]);
-            for (page, (_, known)) in found.into_iter().zip(&mut pages) {
-                *known = page.seen.map_or(*known, |seen| seen.max(*known));
-                for stored in page.changed {
-                    let key = store.key_of(&stored.subject);
-                    match Entry::read(key, &stored, store.codec)? {
-                        Some(entry) => entries.insert(key.to_owned(), entry),
-                        None => entries.remove(key),
-                    };
-                }
-            }
-            let revision = pages.iter().map(|(_, known)| *known).max().unwrap_or(0);
-            // One part is of one moment. And where nothing was ever written, nothing is known of any moment.
-            if (alone && revision > 0) || revision == 0 {
-                return Ok(Snapshot { revision, entries });
-            }
-        }
-        Err(StoreError::Unsettled { keys })
-    }
-}
-
-/// What has changed in a page.
-struct Changes {
-    changed: Vec<Stored>,
-    /// Until when that is known; not said where no key of the page was ever written.
-    seen: Option<u64>,
-    parts: usize,
-}
-
-/// What has changed in a page since it was known.
-fn changes<'a, T>(
-    store: &'a KvStore<T>,
-    page: &'a [String],
-    known: u64,
-) -> BoxFuture<'a, Result<Changes, StoreError>> {
-    let stream = &store.stream;
-    async move {
-        let (mut changed, mut from, mut parts) = (Vec::new(), known + 1, 0);
-        loop {
-            let ask = Ask {
-                subjects: page,
-                from,
-            };
-            let Multi::Part(part) = stream.multi(ask).await? else {
-                return Err(StoreError::Unsupported {
-                    what: "a snapshot of many keys",
-                    needs: "nats-server 2.11 or later, and a bucket with direct get (`allow_direct`)",
-                });
-            };
-            parts += 1;
-            // By sequence: what is left out has later ones, or was written again, and then has, too.
-            from = part.messages.last().map_or(from, |last| last.sequence + 1);
-            changed.extend(part.messages);
-            if !part.more {
-                let seen = part.seen;
-                return Ok(Changes {
-                    changed,
-                    seen,
-                    parts,
-                });
-            }
-        }
-    }
-    .boxed()
+/// The messages of these subjects, by pages.
+fn read(
+    stream: super::Stream,
+    pages: Vec<Vec<String>>,
+    floor: Floor,
+) -> BoxStream<'static, Result<Stored, StoreError>> {
+    stream::iter(pages)
+        .map(move |page| Page {
+            stream: stream.clone(),
+            left: page,
+            floor: floor.clone(),
+        })
+        .map(Page::messages)
+        .flatten_unordered(PAGES)
+        .boxed()
 }
 
 /// Subjects that are still to be read.
 struct Page {
     stream: super::Stream,
     left: Vec<String>,
+    floor: Floor,
 }
 
 impl Page {
@@ -273,12 +210,17 @@ impl Page {
     async fn part(
         mut self,
     ) -> Result<(BoxStream<'static, Result<Stored, StoreError>>, Option<Self>), StoreError> {
+        let Floor { revision, witness } = self.floor.clone();
+        let asked = self.left.len();
+        self.left.extend(witness.clone());
         let ask = Ask {
             subjects: &self.left,
             from: 0,
         };
-        match self.stream.multi(ask).await? {
-            Multi::Part(part) => {
+        let multi = part_with(&self.stream, ask, revision).await?;
+        self.left.truncate(asked);
+        match multi {
+            Multi::Part(part) if revision == 0 || part.seen.is_some() => {
                 let next = part.more.then(|| {
                     let came: HashSet<&str> = part.messages.iter().map(|it| &*it.subject).collect();
                     self.left.retain(|subject| !came.contains(&**subject));
@@ -286,12 +228,21 @@ impl Page {
                 });
                 Ok((stream::iter(part.messages).map(Ok).boxed(), next))
             }
-            Multi::TooMany | Multi::Unsupported => {
+            _ if witness.is_some() => Err(needs_multi()),
+            _ => {
+                if revision > 0 {
+                    leader_has(&self.stream, revision).await?;
+                }
                 let stream = self.stream;
                 let singles = stream::iter(self.left)
                     .map(move |subject| {
                         let stream = stream.clone();
-                        async move { stream.last(&subject).await }
+                        async move {
+                            match revision {
+                                0 => stream.last(&subject).await,
+                                _ => stream.leaders_last(&subject).await,
+                            }
+                        }
                     })
                     .buffer_unordered(SINGLES)
                     .try_filter_map(|found| std::future::ready(Ok(found)));
@@ -356,33 +307,9 @@ impl<T: DeserializeOwned> KvSelection<T> {
     /// ```
     #[doc(alias = "get_where")]
     pub async fn get_all(&self) -> Result<BTreeMap<String, Entry<T>>, StoreError> {
-        let store = self.store();
-        let filter = [store.subject(self.filter())];
-        let (mut found, mut from) = (BTreeMap::new(), 0);
-        loop {
-            let ask = Ask {
-                subjects: &filter,
-                from,
-            };
-            let Multi::Part(part) = store.stream.multi(ask).await? else {
-                break;
-            };
-            for stored in &part.messages {
-                let key = store.key_of(&stored.subject);
-                // A key that was written again between two parts comes again.
-                match Kind::of(&stored.headers) {
-                    Kind::Put => found.insert(key.to_owned(), stored.clone()),
-                    _ => found.remove(key),
-                };
-                from = stored.sequence + 1;
-            }
-            if !part.more {
-                let read = |(key, stored): (String, Stored)| {
-                    let entry = Entry::read(&key, &stored, store.codec).transpose()?;
-                    Some(entry.map(|entry| (key, entry)))
-                };
-                return found.into_iter().filter_map(read).collect();
-            }
+        let found = self.found(&Floor::default()).await?;
+        if let Some(found) = found {
+            return self.entries_of(found);
         }
         // In a listing a key may come twice, its newer value last.
         let entries = self.entries().await?;
@@ -390,5 +317,104 @@ impl<T: DeserializeOwned> KvSelection<T> {
             .map_ok(|entry| (entry.key().to_owned(), entry))
             .try_collect()
             .await
+    }
+
+    /// The same with another promise than [`ReadLevel::Fast`]: no value is older, and no key missing, than it says. Where
+    /// one round trip does not do, the leader says which keys there are.
+    ///
+    /// # Errors
+    /// [`StoreError::NotVisible`] when the revision does not become visible in 5 s; [`StoreError::Unsupported`] for
+    /// [`ReadLevel::Confirmed`] on a server before 2.11 or a bucket without direct get; and those of
+    /// [`get_all`](Self::get_all).
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// # js.create_key_value(nats_service::async_nats::jetstream::kv::Config { bucket: "ports".into(), ..Default::default() }).await?;
+    /// use nats_service::{KvStore, ReadLevel};
+    ///
+    /// let ports = KvStore::<u16>::bind(js, "ports")?;
+    /// ports.key("eu.http")?.put(&80).await?;
+    /// assert_eq!(ports.under("eu")?.read_all(ReadLevel::Leader).await?.len(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub async fn read_all(
+        &self,
+        level: ReadLevel,
+    ) -> Result<BTreeMap<String, Entry<T>>, StoreError> {
+        if level == ReadLevel::Fast {
+            return self.get_all().await;
+        }
+        let store = self.store();
+        let floor = store.floor(level).await?;
+        if let Some(found) = self.found(&floor).await? {
+            return self.entries_of(found);
+        }
+        if floor.witness.is_some() && store.stream.lacks_multi() {
+            return Err(needs_multi());
+        }
+        leader_has(&store.stream, floor.revision).await?;
+        let (subjects, seen) = store.stream.subjects(&store.subject(self.filter())).await?;
+        if seen < floor.revision {
+            // Another leader than just now.
+            return Err(StoreError::NotVisible {
+                revision: floor.revision,
+                newest: seen,
+                waited: Duration::ZERO,
+            });
+        }
+        let pages = subjects.chunks(PAGE).map(<[String]>::to_vec).collect();
+        let found = read(store.stream.clone(), pages, floor);
+        let by_key = found.map_ok(|stored| (store.key_of(&stored.subject).to_owned(), stored));
+        self.entries_of(by_key.try_collect().await?)
+    }
+
+    /// The messages by key, marks of deletions left out; `None` where one request after the other does not do, or proves
+    /// nothing.
+    async fn found(&self, floor: &Floor) -> Result<Option<BTreeMap<String, Stored>>, StoreError> {
+        let store = self.store();
+        let mut filter = vec![store.subject(self.filter())];
+        filter.extend(floor.witness.clone());
+        let (mut found, mut from) = (BTreeMap::new(), 0);
+        let (mut first, mut late) = (None, 0);
+        while late < LATE {
+            let ask = Ask {
+                subjects: &filter,
+                from,
+            };
+            let Multi::Part(part) = part_with(&store.stream, ask, floor.revision).await? else {
+                return Ok(None);
+            };
+            if part.seen.is_none() && floor.revision > 0 {
+                return Ok(None);
+            }
+            late += usize::from(first.is_some_and(|seen| from > seen));
+            first = first.or(part.seen);
+            for stored in part.messages {
+                let key = store.key_of(&stored.subject);
+                from = stored.sequence + 1;
+                // A key that was written again between two parts comes again.
+                match Kind::of(&stored.headers) {
+                    Kind::Put => found.insert(key.to_owned(), stored),
+                    _ => found.remove(key),
+                };
+            }
+            if !part.more {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn entries_of(
+        &self,
+        found: BTreeMap<String, Stored>,
+    ) -> Result<BTreeMap<String, Entry<T>>, StoreError> {
+        let read = |(key, stored): (String, Stored)| {
+            let entry = Entry::read(&key, &stored, self.store().codec).transpose()?;
+            Some(entry.map(|entry| (key, entry)))
+        };
+        found.into_iter().filter_map(read).collect()
     }
 }
