@@ -1,10 +1,11 @@
 //! The roles of streams: a service whose inboxes have a name of their own, and callers that may speak to these and to no others.
 
-use super::{PATIENCE, TestServer, server, soon, user};
+use super::{server, user};
 use async_nats::ConnectOptions;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use nats_service::{ConnectionEvents, Denial, Server, Stream, nats_service};
-use nats_service_tests::until;
+use nats_service_testkit::TestServer;
+use nats_service_tests::{PATIENCE, soon, until};
 
 /// More than two windows each way, so that nothing ends without a word of its reader's.
 const MANY: u64 = 3_000;
