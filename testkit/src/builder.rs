@@ -74,7 +74,7 @@ impl TestServerBuilder {
 
     /// This version of nats-server and no other, such as `"2.12.8"`; at least [`OLDEST_VERSION`](crate::OLDEST_VERSION).
     ///
-    /// Without it, any server that is found and not too old will do, or else
+    /// Without it, the one that `NATS_SERVER_VERSION` says. Without that, any server that is found and not too old will do, or else
     /// [`DEFAULT_VERSION`](crate::DEFAULT_VERSION) is installed.
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {

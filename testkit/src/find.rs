@@ -29,6 +29,7 @@ use crate::{DEFAULT_VERSION, Error, OLDEST_VERSION};
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     server_bin: Option<PathBuf>,
+    version: Option<String>,
     path: Option<OsString>,
     cache_dir: Option<PathBuf>,
     install: bool,
@@ -46,6 +47,8 @@ impl Environment {
         };
         Self {
             server_bin: set("NATS_SERVER_BIN").map(PathBuf::from),
+            // What is no text is no version, and is refused as one.
+            version: set("NATS_SERVER_VERSION").map(|version| version.to_string_lossy().into()),
             path: set("PATH"),
             cache_dir: set("NATS_SERVICE_TESTKIT_CACHE")
                 .map(PathBuf::from)
@@ -64,6 +67,13 @@ impl Environment {
     #[must_use]
     pub fn server_bin(mut self, program: impl Into<PathBuf>) -> Self {
         self.server_bin = Some(program.into());
+        self
+    }
+
+    /// The version of every server that is asked for without one, as `NATS_SERVER_VERSION` would say it.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
         self
     }
 
@@ -108,8 +118,9 @@ pub(crate) struct Found {
     pub(crate) version: String,
 }
 
-/// The first server that will do. Without a wanted version, any that is not too old.
+/// The first server that will do. Without a wanted version, here or in the environment, any that is not too old.
 pub(crate) fn find(environment: &Environment, wanted: Option<&str>) -> Result<Found, Error> {
+    let wanted = wanted.or(environment.version.as_deref());
     if let Some(version) = wanted {
         let parsed = version.parse::<Version>();
         if parsed.is_err() || parsed.is_ok_and(|version| version < Version::oldest()) {

