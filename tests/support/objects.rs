@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::sync::watch;
 
 /// The size of a chunk.
-pub const CHUNK: usize = 128 * 1024;
+pub const CHUNK: usize = 127 * 1024;
 
 /// The bucket `o`.
 pub async fn bucket<T>(nats: &Nats) -> ObjectStore<T> {

@@ -9,10 +9,13 @@
 use super::error::{StoreError, other};
 use super::stream::{Stored, Stream};
 use async_nats::jetstream::context::traits::TimeoutProvider as _;
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::{HeaderMap, Message, Request, StatusCode};
+use async_nats::{HeaderMap, HeaderValue, Message, Request, StatusCode};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Serialize;
+use std::time::SystemTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The server takes no more subjects than that in one request, and finds no more for a filter.
 pub(crate) const MAX_SUBJECTS: usize = 1024;
@@ -168,28 +171,79 @@ impl Stream {
     }
 }
 
+/// What the headers of a reply say. Read in one pass: a look-up by name costs more than all of it, for every message.
+#[derive(Default)]
+struct Said {
+    subject: Option<String>,
+    sequence: Option<u64>,
+    created: Option<SystemTime>,
+    /// The sequence of the message before it.
+    last: Option<u64>,
+    pending: Option<u64>,
+    up_to: Option<u64>,
+    /// Those that the message was stored with.
+    stored: HeaderMap,
+}
+
+impl Said {
+    fn by(headers: Option<&HeaderMap>) -> Self {
+        let mut said = Self::default();
+        for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+            // The server adds its own behind what was stored.
+            let text = values.last().map_or("", HeaderValue::as_str);
+            match AsRef::<str>::as_ref(name) {
+                "Nats-Subject" => said.subject = Some(text.to_owned()),
+                "Nats-Sequence" => said.sequence = text.parse().ok(),
+                "Nats-Time-Stamp" => {
+                    let time = OffsetDateTime::parse(text, &Rfc3339);
+                    said.created = time.ok().map(SystemTime::from);
+                }
+                "Nats-Last-Sequence" => said.last = text.parse().ok(),
+                "Nats-Num-Pending" => said.pending = text.parse().ok(),
+                "Nats-UpTo-Sequence" => said.up_to = text.parse().ok(),
+                "Nats-Stream" => {}
+                _ => {
+                    for value in values {
+                        said.stored.append(name.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        said
+    }
+
+    fn message(self, payload: Bytes) -> Option<Stored> {
+        Some(Stored {
+            subject: self.subject?,
+            sequence: self.sequence?,
+            headers: self.stored,
+            payload,
+            created: self.created?,
+        })
+    }
+}
+
 fn read(message: Message, part: &mut Part) -> Result<Reply, StoreError> {
-    let number = |name: &str| {
-        let headers: &HeaderMap = message.headers.as_ref()?;
-        headers.get(name)?.as_str().parse::<u64>().ok()
-    };
+    let said = Said::by(message.headers.as_ref());
     let before = part.messages.last().map_or(0, |last| last.sequence);
-    let pending = number("Nats-Num-Pending");
-    let whole = number("Nats-Last-Sequence").is_none_or(|last| last == before);
+    let whole = said.last.is_none_or(|last| last == before);
     match message.status.map(|status| status.as_u16()) {
         // A server that does not know `multi_last` takes what else is asked for as a get of that sequence.
-        None if pending.is_none() => Ok(Reply::Unknown),
+        None if said.pending.is_none() => Ok(Reply::Unknown),
         Some(404) if message.description.as_deref() == Some("Message Not Found") => Ok(Reply::Gone),
         _ if !whole => Ok(Reply::Gap),
         None => {
             // What is left is said with each message. The end says it as well, but before 2.12 it says one too few.
-            part.more = pending.is_some_and(|left| left > 0);
-            let stored: StreamMessage = message.try_into().map_err(|error| other(&error))?;
-            Ok(Reply::Message(stored.into()))
+            part.more = said.pending.is_some_and(|left| left > 0);
+            let stored = said.message(message.payload);
+            let stored = stored.ok_or_else(|| StoreError::Unavailable {
+                reason: "a reply to a multi-get does not say which message it is".to_owned(),
+            })?;
+            Ok(Reply::Message(stored))
         }
         Some(204) => {
             let mut part = std::mem::take(part);
-            part.seen = number("Nats-UpTo-Sequence");
+            part.seen = said.up_to;
             Ok(Reply::End(Multi::Part(part)))
         }
         // None of them has a message.

@@ -9,7 +9,9 @@ use nats_service_tests::{Nats, until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// The chunks of other clients, and ours.
 const CHUNK: usize = 128 * 1024;
+const OURS: usize = 127 * 1024;
 
 each_language! {
     every_size_around_a_chunk_is_the_same_on_both_sides
@@ -43,7 +45,8 @@ fn put(name: &str, bytes: impl AsRef<[u8]>) -> Value {
 async fn every_size_around_a_chunk_is_the_same_on_both_sides(mut peer: Peer, nats: Nats) {
     peer.must("obj_make", json!({"bucket": "o"})).await;
     let store = ObjectStore::<()>::bind(nats.js.clone(), "o").unwrap();
-    for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7] {
+    let theirs = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7];
+    for size in theirs.into_iter().chain([OURS - 1, OURS, OURS + 1]) {
         let bytes = pattern(size);
         let theirs = peer.must("obj_put", put("theirs", &bytes)).await;
         let object = store.object("theirs").unwrap();

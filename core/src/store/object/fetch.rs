@@ -15,9 +15,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use std::time::{Duration, Instant};
 
-/// What is asked for and not yet handed over, in bytes.
+/// What is asked for and not yet handed over, in bytes: at least, and at most. More than is needed costs memory that is new
+/// for every chunk and in no cache.
+const NEAR_BYTES: u64 = 2 * 1024 * 1024;
 const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 const WINDOW: u64 = 256;
+/// What may come in a second, for the window of a server that is far.
+const BYTES_A_SECOND: u64 = 1024 * 1024 * 1024;
 /// The server removes a consumer that nobody asks for this long. A reader that pauses longer gets another one.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(500);
@@ -60,6 +64,8 @@ pub(super) struct Fetch {
     /// The stream's sequence from which on the next chunk is.
     from: u64,
     left: Left,
+    /// Bytes of a chunk, about.
+    size: u64,
     /// How many may be on their way at once.
     window: u64,
     /// Some chunk has come.
@@ -91,7 +97,8 @@ impl Fetch {
             subject,
             from,
             left,
-            window: (WINDOW_BYTES / size.max(1)).clamp(1, WINDOW),
+            size: size.max(1),
+            window: 1,
             began: false,
             live: None,
             attempt: 0,
@@ -237,10 +244,12 @@ impl Fetch {
             config["opt_start_seq"] = self.from.into();
         }
         let body = serde_json::json!({ "stream_name": name, "config": config });
+        let asked = Instant::now();
         let made: Info = self
             .stream
             .request(format!("CONSUMER.CREATE.{name}"), &body)
             .await?;
+        self.window = window(asked.elapsed(), self.size);
         self.live = Some(Live {
             consumer: Consumer::new(Config::default(), made, self.stream.js.clone()),
             inbox,
@@ -276,7 +285,31 @@ impl Drop for Fetch {
     }
 }
 
+/// How many chunks of that size are asked for at once, by how far the server is.
+fn window(away: Duration, size: u64) -> u64 {
+    let micros = u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
+    let meanwhile = micros.saturating_mul(BYTES_A_SECOND) / 1_000_000;
+    let bytes = meanwhile.clamp(NEAR_BYTES, WINDOW_BYTES);
+    (bytes / size.max(1)).clamp(1, WINDOW)
+}
+
 fn closed() -> Refusal {
     let reason = "the connection is closed".to_owned();
     Refusal::Other(StoreError::Unavailable { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_small_beside_the_server_and_bounded_far_from_it() {
+        const CHUNK: u64 = 127 * 1024;
+        assert_eq!(window(Duration::from_micros(200), CHUNK), 16);
+        assert_eq!(window(Duration::from_millis(4), CHUNK), 33);
+        assert_eq!(window(Duration::from_millis(100), CHUNK), 64);
+        assert_eq!(window(Duration::MAX, CHUNK), 64);
+        assert_eq!(window(Duration::from_millis(100), 1), WINDOW);
+        assert_eq!(window(Duration::from_millis(100), u64::MAX), 1);
+    }
 }
