@@ -171,7 +171,7 @@ impl Stream {
     }
 }
 
-/// What the headers of a reply say. Read in one pass: a look-up by name costs more than all of it, for every message.
+/// What the headers of a reply say. Read in one pass: every look-up by name would allocate the name or hash it.
 #[derive(Default)]
 struct Said {
     subject: Option<String>,

@@ -122,7 +122,7 @@ impl Kind {
 }
 
 /// The value of a header. Every look-up in the map allocates the name and hashes it, for every entry and every watch; there are
-/// few headers, so reading them all costs a tenth of that.
+/// few headers, so that reading them all costs less.
 fn named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut all = headers.iter();
     let (_, values) = all.find(|(there, _)| AsRef::<str>::as_ref(*there) == name)?;
