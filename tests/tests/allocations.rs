@@ -9,9 +9,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Per request, in all.
-const MOST_ALLOCATIONS: f64 = 9.0;
-const MOST_BYTES: f64 = 600.0;
+/// Per request, in all, under load. A bare loop makes 6, of 217 bytes.
+const MOST_ALLOCATIONS: f64 = 5.0;
+const MOST_BYTES: f64 = 250.0;
+/// For one call at a time.
+const MOST_ALLOCATIONS_ALONE: f64 = 9.0;
 /// A multiple of 64.
 const REQUESTS: u32 = 1_280;
 const ROUNDS: usize = 6;
@@ -42,7 +44,7 @@ async fn load(desk: &DeskClient, side_by_side: u32, requests: u32) {
 }
 
 #[test]
-fn a_plain_request_costs_at_most_nine_allocations_and_six_hundred_bytes() {
+fn a_plain_request_costs_at_most_five_allocations_and_250_bytes() {
     let service = runtime();
     let nats = service.block_on(Nats::start());
     // Only this thread's allocations are counted, and the service has it to itself.
@@ -75,10 +77,13 @@ fn a_plain_request_costs_at_most_nine_allocations_and_six_hundred_bytes() {
     drop(running);
 }
 
-/// Bytes are bounded under load only: for one call at a time the loop wakes up cold, so that a debug build is often over
-/// the time for which a handler is polled in place, and spawns.
+/// Closely bounded under load only: for one call at a time the loop wakes up cold, so that a debug build is often over the
+/// time for which a handler is polled in place, and spawns.
 fn fits(side_by_side: u32, (allocations, bytes): (f64, f64)) -> bool {
-    allocations <= MOST_ALLOCATIONS && (side_by_side == 1 || bytes <= MOST_BYTES)
+    match side_by_side {
+        1 => allocations <= MOST_ALLOCATIONS_ALONE,
+        _ => allocations <= MOST_ALLOCATIONS && bytes <= MOST_BYTES,
+    }
 }
 
 /// Has the service called from another thread, and counts allocations and bytes per request.
