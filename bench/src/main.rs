@@ -9,9 +9,12 @@
 mod args;
 mod benches;
 mod contender;
+mod cost;
 mod load;
+mod machine;
 mod process;
 mod report;
+mod valgrind;
 mod work;
 mod writes;
 
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = Args::parse(std::env::args().skip(1)).and_then(|args| match args.command() {
         "serve" => contender::serve(&args),
         "load" => load::main(&args),
+        "cost" => cost::child(&args),
         "writes" => writes::run(&args),
         "keys" => benches::kv::read(&args),
         "watches" => benches::watch::child(&args),

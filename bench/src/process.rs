@@ -4,6 +4,8 @@
 use crate::Result;
 use crate::contender::{Contender, Workload};
 use crate::load::Outcome;
+use crate::machine::Machine;
+use crate::valgrind::Count;
 use serde::de::DeserializeOwned;
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,7 +26,11 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+        Self::spawn(Command::new(std::env::current_exe()?), arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str]) -> Result<Self> {
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -45,6 +51,17 @@ impl Process {
         let line = line.map_err(|_| "a child said nothing for too long")??;
         line.ok_or_else(|| "a child ended early".into())
     }
+
+    /// Has it end by itself.
+    async fn end(mut self) -> Result<()> {
+        drop(self.input);
+        let status = timeout(PATIENCE, self.child.wait()).await;
+        let status = status.map_err(|_| "a child did not end")??;
+        if !status.success() {
+            return Err(format!("a child failed: {status}").into());
+        }
+        Ok(())
+    }
 }
 
 /// Starts a child for one thing, and has its line about it.
@@ -58,6 +75,7 @@ pub(crate) struct Service {
     process: Process,
     subject: String,
     url: String,
+    count: Option<Count>,
 }
 
 impl Service {
@@ -68,21 +86,59 @@ impl Service {
         workload: Workload,
         steps: u64,
     ) -> Result<Self> {
+        let command = Command::new(std::env::current_exe()?);
+        Self::answering(command, None, url, (contender, workload), steps).await
+    }
+
+    /// The same under valgrind.
+    pub(crate) async fn start_counted(
+        url: &str,
+        contender: Contender,
+        workload: Workload,
+    ) -> Result<Self> {
+        let count = Count::new(contender.name());
+        let command = count.command()?;
+        Self::answering(command, Some(count), url, (contender, workload), 0).await
+    }
+
+    async fn answering(
+        command: Command,
+        count: Option<Count>,
+        url: &str,
+        (contender, workload): (Contender, Workload),
+        steps: u64,
+    ) -> Result<Self> {
         let (steps, contender) = (steps.to_string(), contender.name());
         let arguments = ["serve", contender, workload.name()];
         let options = ["--nats", url, "--steps", &steps];
-        let mut process = Process::start(&[&arguments[..], &options[..]].concat())?;
+        let mut process = Process::spawn(command, &[&arguments[..], &options[..]].concat())?;
         let subject = process.line(Duration::ZERO).await;
         let subject = subject.map_err(|error| format!("{contender} did not start: {error}"))?;
         Ok(Self {
             process,
             subject,
             url: url.to_owned(),
+            count,
         })
+    }
+
+    /// Ends it: what it has executed since its start.
+    pub(crate) async fn instructions(self) -> Result<u64> {
+        self.process.end().await?;
+        self.count.ok_or("nobody counted")?.read()
     }
 
     /// Puts it under load, and measures.
     pub(crate) async fn measure(&self, load: &Load) -> Result<Measured> {
+        Ok(self.measure_from(load, || Ok(())).await?.0)
+    }
+
+    /// The same, and what `reading` says when the warm-up is over.
+    pub(crate) async fn measure_from<T>(
+        &self,
+        load: &Load,
+        reading: impl FnOnce() -> Result<T>,
+    ) -> Result<(Measured, T)> {
         let mut arguments = vec!["load", "--nats", &self.url, "--subject", &self.subject];
         let options = load.options();
         arguments.extend(options.iter().map(String::as_str));
@@ -91,15 +147,21 @@ impl Service {
         if warm != "warm" {
             return Err(format!("the generator said {warm:?}").into());
         }
-        let before = self.cpu()?;
+        let (before, reading) = ((self.cpu()?, Machine::read()?), reading()?);
         process.input.write_all(b"go\n").await?;
         let takes = match load.end {
             End::Seconds(seconds) => Duration::from_secs_f64(seconds),
             End::Requests(_) => Duration::ZERO,
         };
         let outcome: Outcome = serde_json::from_str(&process.line(takes).await?)?;
-        let cpu = self.cpu()? - before;
-        Ok(Measured { outcome, cpu })
+        let cpu = self.cpu()? - before.0;
+        let machine = Machine::read()?.since(before.1);
+        let measured = Measured {
+            outcome,
+            cpu,
+            machine,
+        };
+        Ok((measured, reading))
     }
 
     fn cpu(&self) -> Result<Duration> {
@@ -155,7 +217,10 @@ impl Load {
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pub(crate) outcome: Outcome,
-    cpu: Duration,
+    /// User and system time of the service's process.
+    pub(crate) cpu: Duration,
+    /// What all cores did meanwhile.
+    pub(crate) machine: Machine,
 }
 
 impl Measured {
@@ -172,6 +237,15 @@ pub(crate) async fn report_of<T: DeserializeOwned>(arguments: &[&str]) -> Result
     Ok(serde_json::from_str(&line)?)
 }
 
+/// What this binary executes with these arguments, counted by valgrind; it has to say a line before it ends.
+pub(crate) async fn instructions_of(arguments: &[&str]) -> Result<u64> {
+    let count = Count::new("child");
+    let mut process = Process::spawn(count.command()?, arguments)?;
+    process.line(Duration::from_secs(60)).await?;
+    process.end().await?;
+    count.read()
+}
+
 /// User and system time of this process.
 pub(crate) fn own_cpu_time() -> Result<Duration> {
     cpu_time(&std::fs::read_to_string("/proc/self/stat")?)
@@ -179,11 +253,6 @@ pub(crate) fn own_cpu_time() -> Result<Duration> {
 
 /// User and system time of another one.
 pub(crate) fn cpu_time_of(id: u32) -> Result<Duration> {
-    cpu_time(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)
-}
-
-/// User and system time of a process.
-pub(crate) fn cpu_of(id: u32) -> Result<Duration> {
     cpu_time(&std::fs::read_to_string(format!("/proc/{id}/stat"))?)
 }
 

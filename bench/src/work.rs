@@ -1,5 +1,6 @@
 //! What every contender does with a request, so that the difference between two of them is the framework's alone.
 
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -49,6 +50,26 @@ pub(crate) fn calibrate(time: Duration) -> u64 {
     });
     let best = best.min().unwrap_or_default().max(Duration::from_nanos(1));
     (STEPS as f64 * time.as_secs_f64() / best.as_secs_f64()) as u64
+}
+
+/// How often all cores together do the expensive handler's work in a second, when they do nothing else. Steps are slower beside
+/// busy neighbours than on the one idle core that they were calibrated on.
+pub(crate) fn rate_on_all_cores(steps: u64, time: Duration) -> Result<f64> {
+    let cores = std::thread::available_parallelism()?.get();
+    let started = Instant::now();
+    let count = || {
+        let mut done = 0_u64;
+        while started.elapsed() < time {
+            black_box(hash(done, black_box(steps)));
+            done += 1;
+        }
+        done
+    };
+    let done: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(count)).collect();
+        threads.into_iter().filter_map(|it| it.join().ok()).sum()
+    });
+    Ok(done as f64 / started.elapsed().as_secs_f64())
 }
 
 /// A chain of multiplications that no compiler shortens. One function for calibration and handlers: inlined, each might get

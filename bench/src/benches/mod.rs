@@ -5,6 +5,7 @@ mod compile;
 mod compute;
 mod echo;
 mod faults;
+mod instructions;
 pub(crate) mod kv;
 pub(crate) mod object;
 mod overhead;
@@ -58,7 +59,11 @@ const NAMES: &[(&str, &str)] = &[
     ),
     (
         "overhead",
-        "what a context, a deadline and one tower layer cost a request",
+        "what a context, a deadline, one tower layer and tracing cost a request",
+    ),
+    (
+        "instructions",
+        "the same and a request itself in instructions, by valgrind",
     ),
 ];
 
@@ -101,7 +106,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     match args.command() {
         "list" => {
             for (name, what) in NAMES {
-                println!("{name:<10}{what}");
+                println!("{name:<14}{what}");
             }
             Ok(())
         }
@@ -124,6 +129,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "echo" => echo::run(plan).await?,
         "compute" => compute::run(plan).await?,
         "overhead" => overhead::run(plan).await?,
+        "instructions" => instructions::run(plan).await?,
         "persist" => persist::run(plan).await?,
         "writer" => writer::run(plan).await?,
         "faults" => faults::run(plan).await?,

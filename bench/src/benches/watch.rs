@@ -6,7 +6,7 @@
 use super::{Plan, Row, Samples, progress};
 use crate::Result;
 use crate::args::Args;
-use crate::process::{child_line, cpu_of, exit_with_parent};
+use crate::process::{child_line, cpu_time_of, exit_with_parent};
 use crate::report::{Figure, Goal};
 use async_nats::jetstream::{self, Context, kv};
 use futures_util::StreamExt;
@@ -53,7 +53,7 @@ pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
             ));
             let server = start().await?;
             let pid = server.pid().ok_or("the server ended")?;
-            let before = cpu_of(pid)?;
+            let before = cpu_time_of(pid)?;
             let arguments = [
                 "watches",
                 who,
@@ -65,7 +65,7 @@ pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
             let outcome: Delivered = serde_json::from_str(&child_line(&arguments, takes).await?)?;
             samples.add(who, "p50", outcome.p50);
             samples.add(who, "p99", outcome.p99);
-            let cpu = (cpu_of(pid)? - before).as_secs_f64() * 1e6;
+            let cpu = (cpu_time_of(pid)? - before).as_secs_f64() * 1e6;
             samples.add(who, "cpu", cpu / outcome.count as f64);
         }
         progress(format_args!(

@@ -10,6 +10,7 @@ mod wire;
 
 use crate::Result;
 use crate::args::Args;
+use crate::process::own_cpu_time;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -35,6 +36,8 @@ pub(crate) struct Outcome {
     pub(crate) errors: u64,
     /// Proper answers before the measured window.
     pub(crate) warm_up: u64,
+    /// User and system time of the generator itself in that window, in seconds.
+    pub(crate) cpu: f64,
 }
 
 impl Outcome {
@@ -111,7 +114,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let warm = stretch(0, End::After(warm_up))?;
     println!("warm");
     lines.recv()?;
+    let before = own_cpu_time()?;
     let measured = stretch(warm.sent, end)?;
+    let cpu = own_cpu_time()? - before;
 
     let seconds = measured.elapsed.as_secs_f64();
     let outcome = Outcome {
@@ -123,6 +128,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         p99_us: measured.micros(0.99),
         errors: (warm.sent - warm.proper) + (measured.sent - measured.proper),
         warm_up: warm.sent,
+        cpu: cpu.as_secs_f64(),
     };
     println!("{}", serde_json::to_string(&outcome)?);
     std::io::stdout().flush()?;
