@@ -10,6 +10,7 @@ import json
 import sys
 
 import nats
+import streams
 from nats import errors as errors_nats
 from nats import micro
 from nats.micro import service as kinds_of_micro
@@ -176,6 +177,51 @@ class Peer:
         await group.add_endpoint(name="double", handler=double, metadata={"cost": "low"})
         await self.nats.flush()
         return service.id
+
+    # Streams.
+
+    async def stream_read(self, subject, data, window=streams.WINDOW, beat=2000, lose=(), most=None, rest=0):
+        """Reads a stream: all of it, or until `most` items; and first does not read until it has heard `rest` signs of life."""
+        caller = streams.Caller(self.nats, window, beat, lose)
+        refused = await caller.open(subject, decode(data))
+        if refused:
+            return {"refused": refused}
+        items, unread, ended = [], 0, None
+        while ended is None and caller.signs < rest:
+            ended = await caller.hear()
+            unread = len(caller.waiting)
+        while ended is None and (most is None or len(items) < most):
+            ended = await caller.hear()
+            items += await caller.take()
+        if ended is None:
+            await caller.cancel()
+        return {
+            "items": [encode(item) for item in items],
+            "ended": ended and ended[0],
+            "error": ended and ended[1],
+            "unread": unread,
+            "repeated": caller.repeated,
+            "opened": caller.opened,
+        }
+
+    async def stream_serve(self, subject, lose=()):
+        """Counts: `{"to": .., "act": ..}` as the tests' own service does."""
+
+        def count(ask):
+            for number in range(1, ask["to"] + 1):
+                item = {"number": number, "text": "x" * ask.get("bytes", 0)}
+                yield ("items", json.dumps(item).encode(), {})
+            if ask.get("act") == "Fail":
+                text = f"dry after {ask['to']}"
+                body = {"code": "OutOfRange", "message": text, "variant": "Dry", "details": {"number": ask["to"]}}
+                yield ("error", json.dumps(body).encode(), {streams.ERROR: text, streams.CODE: "416"})
+
+        self.service = streams.Service(self.nats, subject, count, lose)
+        await self.service.start()
+
+    async def stream_served(self):
+        names = ["running", "produced", "cancelled", "resent"]
+        return {name: getattr(self.service, name) for name in names}
 
 
 OPERATIONS = {name: operation for name, operation in vars(Peer).items() if asyncio.iscoroutinefunction(operation)}

@@ -4,6 +4,7 @@
 mod kv;
 mod object;
 mod service;
+mod streams;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
