@@ -48,6 +48,7 @@ function infoOf(info) {
 async function main() {
   const nats = await connect({ servers: process.argv[2], timeout: 10_000 });
   const js = jetstream(nats, { timeout: 10_000 });
+  const jsm = await js.jetstreamManager();
   const bucket = (name) => new Kvm(js).open(name);
   const store = (name) => new Objm(js).open(name);
 
@@ -92,6 +93,11 @@ async function main() {
         entries.push({ value: encode(entry.value), revision: entry.revision, operation: entry.operation });
       }
       return entries;
+    },
+    async kv_ttl({ bucket, key }) {
+      // The entry does not say it; the message under it does.
+      const message = await jsm.streams.getMessage(`KV_${bucket}`, { last_by_subj: `$KV.${bucket}.${key}` });
+      return message?.header?.get("Nats-TTL") || null;
     },
     async kv_keys(request) {
       const keys = [];

@@ -72,6 +72,11 @@ class Peer:
             for entry in entries
         ]
 
+    async def kv_ttl(self, bucket, key):
+        # The entry does not say it; the message under it does.
+        message = await self.js.get_last_msg(f"KV_{bucket}", f"$KV.{bucket}.{key}")
+        return (message.headers or {}).get("Nats-TTL")
+
     async def kv_keys(self, bucket):
         try:
             return await (await self.js.key_value(bucket)).keys()

@@ -5,7 +5,7 @@ use async_nats::jetstream::kv::Config;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{KvStore, Operation, StoreError, WatchEvent};
 use nats_service_tests::foreign::Peer;
-use nats_service_tests::{Nats, soon};
+use nats_service_tests::{Nats, soon, until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ each_language! {
     a_create_over_their_marker_and_theirs_over_ours_succeed
     a_conflict_is_one_on_both_sides
     what_they_let_expire_is_gone_here
+    what_we_let_expire_is_gone_there
 }
 
 fn store(nats: &Nats) -> KvStore<String> {
@@ -188,5 +189,62 @@ async fn what_they_let_expire_is_gone_here(mut peer: Peer, nats: Nats) {
             theirs.is_null() || decode(&theirs["value"]).is_empty(),
             "{theirs}"
         );
+    }
+}
+
+async fn what_we_let_expire_is_gone_there(mut peer: Peer, nats: Nats) {
+    peer.must("kv_make", json!({"bucket": "theirs", "marker_ttl": 1}))
+        .await;
+    let config = Config {
+        bucket: "ours".to_owned(),
+        limit_markers: Some(Duration::from_secs(1)),
+        ..Default::default()
+    };
+    nats.js.create_key_value(config).await.unwrap();
+    for bucket in ["theirs", "ours"] {
+        let store = KvStore::<String>::bind(nats.js.clone(), bucket).unwrap();
+        let at = |key: &str| json!({"bucket": bucket, "key": key});
+        // What is to last a while has its value there, and its time.
+        let long = store.key("long").unwrap();
+        let lasting = long.with_ttl(Duration::from_secs(3600));
+        let revision = lasting.create(&"kept".to_owned()).await.unwrap();
+        let entry = peer.must("kv_get", at("long")).await;
+        assert_eq!(entry["revision"], revision);
+        assert_eq!(decode(&entry["value"]), b"\"kept\"");
+        assert_eq!(peer.must("kv_ttl", at("long")).await, json!("3600s"));
+
+        // What ends is a marker there as it is here.
+        let short = store.key("short").unwrap();
+        let mut changes = short.watch().updates_only().await.unwrap();
+        let ending = short.with_ttl(Duration::from_secs(1));
+        ending.create(&"soon gone".to_owned()).await.unwrap();
+        let mut ended = 0;
+        while ended == 0 {
+            match soon("an event", changes.next()).await {
+                Some(Ok(WatchEvent::Change(change))) if change.value().is_none() => {
+                    ended = change.revision;
+                }
+                Some(Ok(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let theirs = peer.must("kv_get", at("short")).await;
+        // nats-py's `get` takes the marker for an empty value.
+        assert!(
+            theirs.is_null() || decode(&theirs["value"]).is_empty(),
+            "{theirs}"
+        );
+
+        // A mark of a purge that ends leaves nothing.
+        let marked = store.key("marked").unwrap();
+        marked.put(&"gone".to_owned()).await.unwrap();
+        let purging = marked.with_ttl(Duration::from_secs(1));
+        purging.purge().await.unwrap();
+        assert_eq!(peer.must("kv_get", at("marked")).await, Value::Null);
+        until("no mark there", async || {
+            peer.must("kv_history", at("marked")).await == json!([])
+        })
+        .await;
+        assert_eq!(peer.must("kv_get", at("marked")).await, Value::Null);
     }
 }
