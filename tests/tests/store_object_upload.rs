@@ -187,8 +187,10 @@ async fn an_upload_survives_the_death_of_the_leader() {
         num_replicas: 3,
         ..Default::default()
     };
-    let created = async { js.create_object_store(config.clone()).await.is_ok() };
-    assert!(soon("a bucket", created).await);
+    until("a bucket", async || {
+        js.create_object_store(config.clone()).await.is_ok()
+    })
+    .await;
     let object = ObjectStore::<()>::bind(js, "o")
         .unwrap()
         .object("a")
@@ -222,7 +224,10 @@ async fn a_replica_that_lags_refuses_no_condition_that_holds() {
         num_replicas: 3,
         ..Default::default()
     };
-    js.create_object_store(config).await.unwrap();
+    until("a bucket", async || {
+        js.create_object_store(config.clone()).await.is_ok()
+    })
+    .await;
     // One that answers reads with what it has, and hands writes on.
     let follower = (cluster.stream_leader("OBJ_o").await.unwrap() + 1) % 3;
     let url = cluster.server(follower).url();
