@@ -4,10 +4,11 @@
 use crate::Result;
 use crate::args::Args;
 use crate::process::{exit_with_parent, own_cpu_time};
+use async_nats::jetstream::Context;
 use async_nats::jetstream::kv::{Config, Store};
 use async_nats::jetstream::stream::StorageType;
 use futures_util::StreamExt;
-use nats_service::KvStore;
+use nats_service::{BucketSettings, KvStore, Storage};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -56,16 +57,8 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     exit_with_parent();
     let nats = async_nats::connect(args.required::<String>("nats")?).await?;
     let js = async_nats::jetstream::new(nats);
-    let config = Config {
-        bucket: BUCKET.to_owned(),
-        history: 1,
-        storage: match args.required::<String>("storage")?.as_str() {
-            "memory" => StorageType::Memory,
-            _ => StorageType::File,
-        },
-        ..Default::default()
-    };
-    let kv = js.create_key_value(config).await?;
+    let in_memory = args.required::<String>("storage")? == "memory";
+    let kv = make(&js, way, in_memory).await?;
     // What is made at the first write of all is not what is measured.
     write(&js, &kv, way, "warm", 2_000.min(count)).await?;
     let (before, start) = (own_cpu_time()?, Instant::now());
@@ -85,14 +78,32 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     std::process::exit(0)
 }
 
+/// The bucket, made as its users would make it.
+async fn make(js: &Context, way: Way, in_memory: bool) -> Result<Store> {
+    if way == Way::Ours {
+        let storage = if in_memory {
+            Storage::Memory
+        } else {
+            Storage::File
+        };
+        let settings = BucketSettings::new(BUCKET).storage(storage);
+        KvStore::<String>::create(js.clone(), settings).await?;
+        return Ok(js.get_key_value(BUCKET).await?);
+    }
+    let config = Config {
+        bucket: BUCKET.to_owned(),
+        history: 1,
+        storage: match in_memory {
+            true => StorageType::Memory,
+            false => StorageType::File,
+        },
+        ..Default::default()
+    };
+    Ok(js.create_key_value(config).await?)
+}
+
 /// Returns when all of them are stored.
-async fn write(
-    js: &async_nats::jetstream::Context,
-    kv: &Store,
-    way: Way,
-    prefix: &str,
-    count: u64,
-) -> Result<()> {
+async fn write(js: &Context, kv: &Store, way: Way, prefix: &str, count: u64) -> Result<()> {
     match way {
         Way::Ours => {
             let value = VALUE.to_owned();

@@ -118,6 +118,7 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `max_value_size` | one value's bound, headers included: bytes, or `"1MiB"` | none |
 /// | `compression` | `true` or `false` | the server's |
 /// | `atomic` | `true`: the bucket takes transactions, which needs nats-server 2.12 | `false` |
+/// | `fast_ingest` | whether the bucket takes many writes in one batch, which needs nats-server 2.14. A bucket that has it is not served by an older server | `true` in new buckets where the server can |
 /// | `write` | `"after_reply"`: reply, then write; `"before_reply"`: write, then reply; `"never"` | `"after_reply"` |
 /// | `provision` | `"create"`, `"warn"`, `"update"`, `"none"`: what to do at start, see `Provision` | `"create"` |
 /// | `shared_key` | `true`, when a key without captures is meant | `false` |
@@ -175,7 +176,7 @@ pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
 /// | `write` | `"after_reply"`, or `"before_reply"`: the reply follows the write | `"after_reply"` |
 /// | `when` | a closure that decides whether this answer is kept, as for [`macro@kv_store`] | every answer is |
 /// | `name` | the accessor of the typed store | the method's name |
-/// | `description`, `replicas`, `storage`, `max_bytes`, `max_value_size`, `compression`, `atomic`, `provision`, `shared_key` | as for [`macro@kv_store`] | |
+/// | `description`, `replicas`, `storage`, `max_bytes`, `max_value_size`, `compression`, `atomic`, `fast_ingest`, `provision`, `shared_key` | as for [`macro@kv_store`] | |
 ///
 /// The bucket keeps entries for `ttl` and `stale_on_error` together; of several caches in it, for the longest.
 #[proc_macro_attribute]

@@ -221,6 +221,8 @@ impl Server {
     /// assert_eq!((&*write.bucket, &*write.key, write.revision), ("notes", "note.7", Some(1)));
     /// # running.shutdown(std::time::Duration::from_secs(10)).await?; Ok(()) }
     /// ```
+    ///
+    /// Its writes are sent one by one, not in batches, as only then the server tells their revisions.
     pub fn on_stored_write(mut self, hook: impl Fn(&StoredWrite) + Send + Sync + 'static) -> Self {
         self.hooks.stored = Some(Arc::new(hook));
         self

@@ -8,7 +8,7 @@ use super::error::{Refusal, StoreError, other};
 use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
+use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageBuilder, RawMessageErrorKind};
 use async_nats::jetstream::{Context, message};
 use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
@@ -101,6 +101,9 @@ pub(crate) struct StreamConfig {
     /// Batches that are stored whole or not at all.
     #[serde(default)]
     pub(crate) allow_atomic: bool,
+    /// Batches that are acknowledged by the hundred: fast ingest.
+    #[serde(default)]
+    pub(crate) allow_batched: bool,
     #[serde(default)]
     subject_delete_marker_ttl: u64,
     #[serde(default)]
@@ -324,6 +327,18 @@ impl Stream {
         Ok(found.filter(|message| message.subject == subject))
     }
 
+    /// The first message of this subject from this sequence on, as the leader has it.
+    pub(crate) async fn leaders_next(
+        &self,
+        from: u64,
+        subject: &str,
+    ) -> Result<Option<Stored>, StoreError> {
+        let stream = self.js.get_stream_no_info(self.name()).await;
+        let stream = stream.map_err(|error| other(&error))?;
+        let request = stream.raw_message_builder().sequence(from);
+        self.leaders(request.next_by_subject(subject)).await
+    }
+
     /// Whether multi-get was tried, and is not there.
     pub(crate) fn lacks_multi(&self) -> bool {
         self.inner.no_multi.load(Ordering::Relaxed) || self.inner.no_direct.load(Ordering::Relaxed)
@@ -375,6 +390,10 @@ impl Stream {
             Some(sequence) => request.sequence(sequence),
             None => request.last_by_subject(subject),
         };
+        self.leaders(request).await
+    }
+
+    async fn leaders(&self, request: RawMessageBuilder) -> Result<Option<Stored>, StoreError> {
         match request.send().await {
             Ok(message) => Ok(Some(message.into())),
             Err(error) => match error.kind() {

@@ -169,19 +169,19 @@ pub(crate) fn ended(span: &Span, code: Option<Code>) {
     }
 }
 
-/// Says how a write ended: its revision, or nothing when it is not stored.
+/// Says that a write is stored; with its revision, where the server told it.
 pub(crate) fn written(span: &Span, revision: Option<u64>) {
     if span.is_disabled() {
         return;
     }
-    match revision {
-        Some(revision) => {
-            span.record("code", "Ok");
-            span.record("revision", revision);
-        }
-        None => {
-            span.record("code", "NotStored");
-            span.record("otel.status_code", "ERROR");
-        }
+    span.record("code", "Ok");
+    if let Some(revision) = revision {
+        span.record("revision", revision);
     }
+}
+
+/// Says that a write has ended without being stored, or without that being known.
+pub(crate) fn unwritten(span: &Span) {
+    span.record("code", "NotStored");
+    span.record("otel.status_code", "ERROR");
 }

@@ -26,6 +26,8 @@ pub(crate) const CACHE_TIME: &str = "Nats-Service-Cache-Time";
 pub(crate) const OBJECT: &str = "Nats-Service-Object";
 /// The digest of that object, as its metadata has it.
 pub(crate) const OBJECT_DIGEST: &str = "Nats-Service-Object-Digest";
+/// In an entry that was written in a batch of many: which writer's it is, and which of its writes.
+pub(crate) const WRITE: &str = "Nats-Service-Write";
 
 /// For how many milliseconds, from the request's arrival, its caller waits: a decimal number. Left out when it is as long as
 /// the contract says.

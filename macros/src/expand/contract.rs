@@ -205,7 +205,8 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
         ["history", "ttl", "description", "replicas", "storage"].map(setting);
     let [max_bytes, max_value_size, compression, atomic] =
         ["max_bytes", "max_value_size", "compression", "atomic"].map(setting);
-    let [key_ttl, limit_markers] = ["key_ttl", "limit_markers"].map(setting);
+    let [key_ttl, limit_markers, fast_ingest] =
+        ["key_ttl", "limit_markers", "fast_ingest"].map(setting);
     let provision = match store.setting("provision") {
         Some(SettingValue::Provision(provision)) => *provision,
         _ => Provision::Create,
@@ -234,6 +235,7 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
                 max_value_size: #max_value_size,
                 compression: #compression,
                 atomic: #atomic,
+                fast_ingest: #fast_ingest,
                 provision: #private::Provision::#provision,
             },
             key: #key,

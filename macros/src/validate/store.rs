@@ -26,6 +26,7 @@ const KV_STORE: &[&str] = &[
     "max_value_size",
     "compression",
     "atomic",
+    "fast_ingest",
     "write",
     "provision",
     "shared_key",
@@ -48,6 +49,7 @@ const KV_CACHE: &[&str] = &[
     "max_value_size",
     "compression",
     "atomic",
+    "fast_ingest",
     "write",
     "provision",
     "shared_key",
@@ -309,6 +311,9 @@ fn elsewhere(option: &str, attribute: AttrKind, kind: Kind, action: Action) -> O
         (Kind::Object, Action::Put, "key_ttl" | "limit_markers") => Some(format!(
             "`{option}` is for `#[kv_store]` only: objects have no times to live of their own; let them all live as long with `ttl`"
         )),
+        (Kind::Object, Action::Put, "atomic" | "fast_ingest") => Some(format!(
+            "`{option}` is for `#[kv_store]` only: an object is written in chunks, one object at a time; remove it"
+        )),
         (_, _, "bucket_name") => Some("the bucket is named by `bucket`; write `bucket = \"..\"`".into()),
         (_, _, "max_age" | "expires") => Some("how long an entry lives is `ttl`; write `ttl = \"1h\"`".into()),
         _ => None,
@@ -499,6 +504,11 @@ fn settings(reader: &mut Reader<'_>, kind: Kind, is_cache: bool) -> Vec<Setting>
     );
     let atomic = reader.boolean("atomic");
     add("atomic", atomic.map(|value| value.map(SettingValue::Bool)));
+    let ingest = reader.boolean("fast_ingest");
+    add(
+        "fast_ingest",
+        ingest.map(|value| value.map(SettingValue::Bool)),
+    );
     let provision = reader.choice(
         "provision",
         &[

@@ -3,7 +3,8 @@
 //! An attribute has the few that services name; here is the rest, too: where it is placed, what it copies, what it republishes.
 
 use super::settings::{
-    Named, Settings, boolean, compressed, duration, nanos, number, quoted, setting, whole,
+    FAST_INGEST, Named, Settings, boolean, compressed, duration, nanos, number, quoted, setting,
+    whole,
 };
 use super::{Provision, ProvisionError, Storage};
 use crate::wire::spec::StoreKind;
@@ -52,6 +53,7 @@ pub struct BucketSettings {
     max_value_size: Option<u32>,
     compression: Option<bool>,
     atomic: Option<bool>,
+    fast_ingest: Option<bool>,
     placement: Option<Placement>,
     republish: Option<Republish>,
     mirror: Option<Origin>,
@@ -254,6 +256,14 @@ impl BucketSettings {
         self
     }
 
+    /// Whether it takes many writes in one batch, which is how a [`KvWriter`](crate::KvWriter) and the answers of a service are
+    /// written fastest. Needs nats-server 2.14; a bucket that has it is not served by an older one. Left out, a new bucket
+    /// has it where the server can.
+    pub fn fast_ingest(mut self, on: bool) -> Self {
+        self.fast_ingest = Some(on);
+        self
+    }
+
     /// Which servers may keep it.
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = Some(placement);
@@ -435,6 +445,12 @@ impl Settings for BucketSettings {
                 "atomic",
                 "allow_atomic",
                 self.atomic.map(Value::from),
+                boolean,
+            ),
+            setting(
+                "fast_ingest",
+                FAST_INGEST,
+                self.fast_ingest.map(Value::from),
                 boolean,
             ),
             setting("placement", "placement", placement, whole),

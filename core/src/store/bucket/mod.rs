@@ -41,6 +41,8 @@ pub struct BucketSpec {
     pub compression: Option<bool>,
     /// Transactions: several keys at once. KV only; server 2.12.
     pub atomic: Option<bool>,
+    /// Fast ingest: many writes in one batch. KV only; server 2.14.
+    pub fast_ingest: Option<bool>,
     /// What to do at start when the bucket is there, or is not.
     pub provision: Provision,
 }

@@ -4,7 +4,7 @@
 //! there from the start. What a cluster refuses or leaves unanswered because it is busy electing is asked again, for a
 //! while.
 
-use super::settings::{Difference, Settings};
+use super::settings::{Difference, FAST_INGEST, Settings};
 use super::{BucketSpec, Provision};
 use crate::store::kv::Layout;
 use crate::wire::spec::StoreKind;
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 /// Older servers lost whole streams when they were killed.
 const MIN_SERVER: (u64, u64, u64) = (2, 10, 23);
+/// The first server with fast ingest.
+const FAST_INGEST_SINCE: (u64, u64, u64) = (2, 14, 0);
 /// How long a new replicated bucket may take to choose its leader.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
@@ -65,7 +67,7 @@ pub enum ProvisionError {
     /// The server is too old for a setting, which it would drop without a word.
     #[error(
         "bucket `{bucket}` cannot have `{setting}` on this server: its JetStream API is of level {level}, and it needs level {needed}, nats-server {} or later",
-        if *.needed > 1 { "2.12" } else { "2.11" }
+        match *.needed { 0 | 1 => "2.11", 2 => "2.12", _ => "2.14" }
     )]
     OldApi {
         /// The bucket.
@@ -185,6 +187,8 @@ pub(crate) struct Provisioned {
     pub(crate) put_prefix: String,
     /// The put's subject goes below the context's API prefix: a domain, or an import from another account.
     pub(crate) through_api: bool,
+    /// It takes many writes in one batch.
+    pub(crate) fast_ingest: bool,
 }
 
 impl Provisioned {
@@ -401,6 +405,16 @@ impl Api<'_> {
     async fn create(&self) -> Result<(Value, bool), ProvisionError> {
         self.check_level().await?;
         let config = self.spec.new_stream(self.kind);
+        let version = &self.js.client().server_info().version;
+        let unsaid = config[FAST_INGEST].is_null() && !config["mirror"].is_object();
+        if self.kind == StoreKind::Kv && unsaid && version_of(version) >= Some(FAST_INGEST_SINCE) {
+            // Nobody asked for it, so it may not be what fails: another server of the cluster may be older than this one.
+            let mut faster = config.clone();
+            faster[FAST_INGEST] = json!(true);
+            if let Ok(info) = self.request("STREAM.CREATE", &faster).await? {
+                return Ok((info, true));
+            }
+        }
         match self.request("STREAM.CREATE", &config).await? {
             Ok(info) => Ok((info, true)),
             Err(error @ (STREAM_NAME_EXIST, _)) => match self.info().await? {
@@ -501,6 +515,7 @@ impl Api<'_> {
             history: -1,
             put_prefix: String::new(),
             through_api: false,
+            fast_ingest: config[FAST_INGEST] == true,
         };
         if self.kind == StoreKind::Object {
             return Ok(bound);
@@ -520,22 +535,24 @@ impl Api<'_> {
     }
 }
 
-fn check_version(version: &str) -> Result<(), ProvisionError> {
+/// The numbers of a version; none for a server that hides it.
+fn version_of(version: &str) -> Option<(u64, u64, u64)> {
     let mut numbers = version
         .trim_start_matches('v')
         .split(|c: char| !c.is_ascii_digit())
         .map(|part| part.parse::<u64>().ok());
     let mut next = || numbers.next().flatten();
+    Some((next()?, next()?, next()?))
+}
+
+fn check_version(version: &str) -> Result<(), ProvisionError> {
     // A server that hides its version is taken at its word.
-    let (Some(major), Some(minor), Some(patch)) = (next(), next(), next()) else {
-        return Ok(());
-    };
-    if (major, minor, patch) < MIN_SERVER {
-        return Err(ProvisionError::OldServer {
+    match version_of(version) {
+        Some(numbers) if numbers < MIN_SERVER => Err(ProvisionError::OldServer {
             version: version.to_owned(),
-        });
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

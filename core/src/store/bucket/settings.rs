@@ -111,6 +111,7 @@ impl Settings for BucketSpec {
             Storage::Memory => json!("memory"),
         });
         let atomic = self.atomic.filter(|_| kv).map(Value::from);
+        let fast_ingest = self.fast_ingest.filter(|_| kv).map(Value::from);
         let compression = self
             .compression
             .map(|on| json!(if on { "s2" } else { "none" }));
@@ -141,6 +142,7 @@ impl Settings for BucketSpec {
             setting("max_value_size", "max_msg_size", value_size, number),
             setting("compression", "compression", compression, compressed),
             setting("atomic", ATOMIC, atomic, boolean),
+            setting("fast_ingest", FAST_INGEST, fast_ingest, boolean),
         ]
         .into_iter()
         .flatten()
@@ -150,6 +152,8 @@ impl Settings for BucketSpec {
 
 const KEY_TTL: &str = "allow_msg_ttl";
 const ATOMIC: &str = "allow_atomic";
+/// ADR-50.
+pub(super) const FAST_INGEST: &str = "allow_batched";
 const MARKERS: &str = "subject_delete_marker_ttl";
 
 impl dyn Settings + '_ {
@@ -164,6 +168,7 @@ impl dyn Settings + '_ {
     /// The setting that needs the highest API level, and that level: servers below drop it without a word.
     pub(super) fn needs_level(&self, kind: StoreKind) -> Option<(&'static str, u64)> {
         let level = |named: &Named| match named.field {
+            FAST_INGEST if named.value == true => 4,
             ATOMIC if named.value == true => 2,
             KEY_TTL if named.value == true => 1,
             MARKERS => 1,
@@ -287,6 +292,7 @@ impl BucketSpec {
             max_value_size: self.max_value_size.or(other.max_value_size),
             compression: self.compression.or(other.compression),
             atomic: self.atomic.or(other.atomic),
+            fast_ingest: self.fast_ingest.or(other.fast_ingest),
             provision: if rank(self.provision) >= rank(other.provision) {
                 self.provision
             } else {

@@ -232,6 +232,7 @@ const EMPTY: BucketSpec = BucketSpec {
     max_value_size: None,
     compression: None,
     atomic: None,
+    fast_ingest: None,
     provision: Provision::Create,
 };
 

@@ -33,7 +33,8 @@ pub struct KvWriterBuilder<T> {
 /// stored, over broken connections and leader elections. Writes of one key are stored in the order in which they were
 /// accepted, repeats included, and where the bucket keeps one revision of a key, a newer value replaces one that still
 /// waits. What can never be stored (a value larger than the bucket takes) is given to the hook. A repeat is harmless within the
-/// bucket's duplicate window, as every write has a message id.
+/// bucket's duplicate window, as every write has a message id; or many go in one batch, where the bucket has
+/// [`fast_ingest`](crate::BucketSettings::fast_ingest), and none is repeated before it is known that it is not stored.
 ///
 /// Clones are the same writer. Dropping the last one lets it finish what it has; [`drain`](Self::drain) waits for that, and
 /// says what is not stored.
@@ -139,6 +140,7 @@ impl<T: 'static> IntoFuture for KvWriterBuilder<T> {
                 history: info.config.max_msgs_per_subject,
                 put_prefix: store.subject(""),
                 through_api: false,
+                fast_ingest: info.config.allow_batched,
             };
             let writers = Writers::new(store.stream.js.clone(), limits, hook);
             let writer = writers.writer(&bucket).await;

@@ -40,18 +40,46 @@ pub(super) enum Message {
 }
 
 /// What became of an attempt.
-pub(super) type Completion = (Token, Result<u64, Fault>);
+pub(super) type Completion = (Token, Outcome);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is stored; with its revision where that is told.
+    Written(Option<u64>),
+    /// It failed.
+    Failed(Fault),
+    /// It is surely not stored, through no fault of its own: it is sent again at once.
+    Unsent,
+}
+
+/// How an attempt that was begun comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// By its acknowledgement, which may be lost: after a time, or with the connection, it is taken to be.
+    ByItself,
+    /// The transport says it, in any case.
+    WithTransport,
+}
 
 /// How writes reach the server.
 pub(super) trait Transport: Send {
     /// The bounds that suit it.
-    fn limits(&self, limits: &WriterLimits, newest_wins: bool) -> Limits;
+    fn limits(&mut self, limits: &WriterLimits, newest_wins: bool) -> Limits;
     /// Whether another attempt can be taken.
     fn can_start(&self) -> bool;
-    /// Begins an attempt; does not wait. What becomes of it comes out of `poll`.
-    fn start(&mut self, token: Token, write: &Write);
+    /// Begins an attempt; does not wait. What becomes of it comes out of `poll`. A write is `patient` when it is sent for
+    /// the first time, and neither a caller nor another write waits for it.
+    fn start(&mut self, token: Token, write: &Write, patient: bool, now: Instant) -> Ends;
     /// Drives attempts. Ready when some have ended, or another can be taken where none could.
     fn poll(&mut self, cx: &mut Context<'_>, completions: &mut Vec<Completion>) -> Poll<()>;
+    /// A round of `start`s is over. `hurry` when something waits for attempts that end with the transport.
+    fn round(&mut self, _hurry: bool, _now: Instant) {}
+    /// The connection is another one.
+    fn reconnected(&mut self, _now: Instant) {}
+    /// When `round` has something to do without anything else happening.
+    fn wakeup(&self) -> Option<Instant> {
+        None
+    }
 }
 
 pub(super) struct Actor<T> {
@@ -122,7 +150,7 @@ impl<T: Transport> Actor<T> {
         tokio::pin!(sleep);
         loop {
             let now = Instant::now();
-            self.watch_connection();
+            self.watch_connection(now);
             self.queue.tick(now, &mut self.events);
             self.settle_events();
             self.pump(now);
@@ -192,39 +220,48 @@ impl<T: Transport> Actor<T> {
     fn pump(&mut self, now: Instant) {
         while self.connected && self.transport.can_start() {
             let Some(token) = self.queue.start(now, self.epoch) else {
-                return;
+                break;
             };
-            if let Some(job) = self.queue.job(token) {
-                self.transport.start(token, &job.write);
+            let patient = self.queue.is_patient(token);
+            if let Some(job) = self.queue.job(token)
+                && self.transport.start(token, &job.write, patient, now) == Ends::WithTransport
+            {
+                self.queue.hold(token);
             }
+        }
+        if self.connected {
+            let hurry = self.queue.hurries(self.draining.is_some());
+            self.transport.round(hurry, now);
         }
     }
 
-    fn watch_connection(&mut self) {
+    fn watch_connection(&mut self, now: Instant) {
         self.connected = self.client.connection_state() == State::Connected;
         let epoch = self.statistics.connects.load(Relaxed);
         if self.connected && epoch != self.epoch {
             self.epoch = epoch;
             self.queue.reconnected(epoch, &mut self.events);
+            self.transport.reconnected(now);
         }
     }
 
     fn complete(&mut self, (token, outcome): Completion, now: Instant) {
         match outcome {
-            Ok(revision) => {
+            Outcome::Written(revision) => {
                 let Some(job) = self.queue.written(token) else {
                     return;
                 };
                 self.awaited -= usize::from(job.awaited);
                 self.shared.written.fetch_add(1, Relaxed);
-                crate::telemetry::written(&job.span, Some(revision));
+                crate::telemetry::written(&job.span, revision);
                 self.hooks.written(&self.shared.bucket, &job, revision);
                 if let Some(waiter) = job.waiter {
                     // A caller that has gone away needs no answer.
-                    let _ = waiter.send(Ok(revision));
+                    let _ = waiter.send(Ok(revision.unwrap_or(0)));
                 }
             }
-            Err(fault) => {
+            Outcome::Unsent => self.queue.again(token),
+            Outcome::Failed(fault) => {
                 if fault.transient {
                     tracing::debug!(bucket = %self.shared.bucket, %fault, "a write will be repeated");
                 }
@@ -270,7 +307,8 @@ impl<T: Transport> Actor<T> {
     fn wakeup(&self, now: Instant) -> Option<Instant> {
         let watch = (!self.queue.is_empty()).then(|| now + WATCH);
         let end = self.draining.as_ref().map(|draining| draining.deadline);
-        let times = [self.queue.next_wakeup(now), watch, end];
+        let transport = self.transport.wakeup().filter(|_| self.connected);
+        let times = [self.queue.next_wakeup(now), watch, end, transport];
         times.into_iter().flatten().min()
     }
 

@@ -151,10 +151,18 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What comes back from a publish.
+/// What comes back from a publish, by itself or in a batch.
 #[derive(Deserialize)]
-struct Ack<'a> {
-    seq: Option<u64>,
+pub(super) struct Ack<'a> {
+    /// `ack`, `gap` and `err` stand only in the answers to a batch that goes on or has just failed.
+    #[serde(rename = "type")]
+    pub(super) kind: Option<&'a str>,
+    /// Of the stream; with a `kind` of the batch.
+    pub(super) seq: Option<u64>,
+    /// After how many messages of a batch the next acknowledgement comes.
+    pub(super) msgs: Option<u64>,
+    /// How many messages of a batch that has ended are stored.
+    pub(super) count: Option<u64>,
     #[serde(borrow)]
     error: Option<AckError<'a>>,
 }
@@ -171,24 +179,33 @@ struct AckError<'a> {
 
 /// Reads an acknowledgement: the sequence, or what failed. A duplicate is as good as a first.
 pub(super) fn parse_ack(body: &[u8]) -> Result<u64, Fault> {
-    match serde_json::from_slice::<Ack<'_>>(body) {
-        Ok(Ack {
-            seq: Some(seq),
-            error: None,
-        }) => Ok(seq),
-        Ok(Ack {
-            error: Some(error), ..
-        }) => Err(Fault {
-            code: error.err_code,
-            transient: is_transient(error.code, error.err_code),
-            in_doubt: error.err_code == DUPLICATE_IN_PROCESS,
-            text: Cow::Owned(error.description.into_owned()),
-        }),
-        // Somebody else answered on this subject; the next attempt may reach the stream.
-        _ => Err(Fault::in_doubt(
-            "what came back is no acknowledgement of a stream",
-        )),
+    Ack::parse(body)?.into_result()
+}
+
+impl<'a> Ack<'a> {
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Fault> {
+        serde_json::from_slice(body).map_err(|_| not_of_a_stream())
     }
+
+    pub(super) fn into_result(self) -> Result<u64, Fault> {
+        match self {
+            Self {
+                error: Some(error), ..
+            } => Err(Fault {
+                code: error.err_code,
+                transient: is_transient(error.code, error.err_code),
+                in_doubt: error.err_code == DUPLICATE_IN_PROCESS,
+                text: Cow::Owned(error.description.into_owned()),
+            }),
+            Self { seq: Some(seq), .. } => Ok(seq),
+            _ => Err(not_of_a_stream()),
+        }
+    }
+}
+
+/// Somebody else answered on this subject; the next attempt may reach the stream.
+fn not_of_a_stream() -> Fault {
+    Fault::in_doubt("what came back is no acknowledgement of a stream")
 }
 
 const DUPLICATE_IN_PROCESS: u64 = 10158;

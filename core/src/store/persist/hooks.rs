@@ -67,14 +67,12 @@ impl Hooks {
     }
 
     /// The same, of a writer's job.
-    pub(super) fn written(&self, bucket: &Arc<str>, job: &Job, revision: u64) {
+    pub(super) fn written(&self, bucket: &Arc<str>, job: &Job, revision: Option<u64>) {
         let deleted = match job.write.action {
             WriteAction::Put(_) => false,
             WriteAction::Delete => true,
             WriteAction::PutIf(_) => return,
         };
-        // An object has none, which is 0 among the writers.
-        let revision = (revision > 0).then_some(revision);
         self.stored(bucket, || (job.write.key.clone(), revision, deleted));
     }
 }

@@ -1,28 +1,36 @@
 //! How KV writes reach the server: publishes with a reply subject under one inbox of the writer's own, so that a
-//! thousand acknowledgements can be on their way and none costs an entry in the client's table of requests.
+//! thousand acknowledgements can be on their way and none costs an entry in the client's table of requests. Each is acknowledged
+//! by itself, or in a batch.
 
-use super::actor::{Completion, Transport};
-use super::failure::{Fault, parse_ack};
+use super::actor::{Completion, Ends, Outcome, Transport};
+use super::failure::{Ack, Fault, parse_ack};
+use super::ingest::{Found, Held, Ingest, Place, Task};
 use super::queue::{Limits, Token};
+use super::readback::read_back;
 use super::{Write, WriteAction, WriterLimits};
 use crate::store::bucket::Provisioned;
-use crate::wire::header::CONTENT_TYPE;
+use crate::store::stream::Stream;
+use crate::wire::header::{CONTENT_TYPE, WRITE};
 use async_nats::client::PublishErrorKind;
-use async_nats::header::{HeaderName, NATS_MESSAGE_ID};
+use async_nats::header::{HeaderName, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::Context as JetStream;
 use async_nats::message::OutboundMessage;
 use async_nats::{
     HeaderMap, HeaderValue, Message, PublishError, Request, StatusCode, Subject, Subscriber,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::time::Instant;
 
 const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 const CONTENT_TYPE_NAME: HeaderName = HeaderName::from_static(CONTENT_TYPE);
+const WRITE_NAME: HeaderName = HeaderName::from_static(WRITE);
 const EXPECTED: HeaderName = HeaderName::from_static("Nats-Expected-Last-Subject-Sequence");
 /// Bytes in flight. A replicated stream fails when far more than that is unacknowledged (measured).
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
@@ -42,9 +50,15 @@ pub(super) struct Kv {
     inbox: String,
     acks: Subscriber,
     /// Random and of this writer; with a write's number it is the message id of all its attempts.
-    id: String,
-    /// A publish that waits for room in the client; no other one is begun before it.
-    sending: Option<(Token, Publish)>,
+    id: Arc<str>,
+    ingest: Ingest,
+    /// Of the bucket, to be read where a batch was lost; and whether it keeps more than the last value of a key.
+    stream: Stream,
+    keeps_only_the_last: bool,
+    reading: Option<BoxFuture<'static, Vec<(Held, Found)>>>,
+    ack_timeout: Duration,
+    /// A publish that waits for room in the client; no other one is begun before it. The end of a batch is nobody's.
+    sending: Option<(Option<Token>, Publish)>,
     /// Where subjects are written.
     texts: BytesMut,
     failed: Vec<Completion>,
@@ -61,31 +75,43 @@ impl Kv {
     pub(super) async fn open(
         js: &JetStream,
         bucket: &Provisioned,
+        batches: bool,
     ) -> Result<Self, async_nats::SubscribeError> {
         let client = js.client();
         let inbox = client.new_inbox();
-        let acks = client.subscribe(format!("{inbox}.*")).await?;
+        let acks = client.subscribe(format!("{inbox}.>")).await?;
         // What makes an inbox unique makes the ids unique.
-        let id = inbox.rsplit('.').next().unwrap_or(&inbox).to_owned();
+        let id = inbox.rsplit('.').next().unwrap_or(&inbox).into();
+        let batches = batches && bucket.fast_ingest && !bucket.through_api;
         Ok(Self {
             js: Arc::new(js.clone()),
             client,
             prefix: bucket.put_prefix.clone(),
             through_api: bucket.through_api,
-            inbox: format!("{inbox}."),
             acks,
             id,
+            ingest: Ingest::new(batches, RandomState::new().hash_one(&inbox), Instant::now()),
+            stream: Stream::new(js.clone(), "KV_", &bucket.name),
+            keeps_only_the_last: bucket.keeps_only_the_last(),
+            reading: None,
+            ack_timeout: Duration::ZERO,
             sending: None,
+            inbox: format!("{inbox}."),
             texts: BytesMut::with_capacity(TEXTS),
             failed: Vec::new(),
             closed: false,
         })
     }
 
-    fn headers(&self, token: Token, write: &Write) -> HeaderMap {
+    fn headers(&self, token: Token, write: &Write, place: Option<Place>) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        // A batch needs no message ids, but for its beginning; the name that it has instead costs the server nothing.
+        let id = match place {
+            Some(place) if !place.begins() => WRITE_NAME,
+            _ => NATS_MESSAGE_ID,
+        };
         // No conversion here can panic: the texts are constants, and the id is letters and digits.
-        headers.insert(NATS_MESSAGE_ID, format!("{}-{}", self.id, token.id));
+        headers.insert(id, format!("{}-{}", self.id, token.id));
         match &write.action {
             WriteAction::Put(_) => headers.insert(CONTENT_TYPE_NAME, write.content_type),
             WriteAction::Delete => headers.insert(KV_OPERATION, HeaderValue::from("DEL")),
@@ -106,20 +132,57 @@ impl Kv {
         headers
     }
 
-    /// The subject of the bucket, and the one for the acknowledgement, in memory that many messages share.
-    fn subjects(&mut self, token: Token, write: &Write) -> Option<(Subject, Subject)> {
-        let (prefix, inbox, texts) = (&self.prefix, &self.inbox, &mut self.texts);
+    /// Writes a subject into memory that many messages share.
+    fn text(&mut self, write: impl FnOnce(&Self, &mut BytesMut) -> std::fmt::Result) -> Subject {
+        let mut texts = std::mem::take(&mut self.texts);
         if texts.capacity() < TEXTS / 16 {
-            *texts = BytesMut::with_capacity(TEXTS);
+            texts = BytesMut::with_capacity(TEXTS);
         }
-        let mut subject = |text: std::fmt::Arguments<'_>| {
-            // Writing into memory that grows does not fail.
-            let _ = texts.write_fmt(text);
-            Subject::from_utf8(texts.split().freeze()).ok()
-        };
-        let of_key = subject(format_args!("{prefix}{}", write.key))?;
-        let of_ack = subject(format_args!("{inbox}{}-{}", token.lane, token.id))?;
-        Some((of_key, of_ack))
+        // Writing into memory that grows does not fail.
+        let _ = write(self, &mut texts);
+        let text = texts.split().freeze();
+        self.texts = texts;
+        // It was written as text.
+        Subject::from_utf8(text).unwrap_or_else(|_| Subject::from_static(""))
+    }
+
+    fn reply(&mut self, token: Token, place: Option<Place>) -> Subject {
+        self.text(|this, to| {
+            to.write_str(&this.inbox)?;
+            match place {
+                Some(place) => this.ingest.reply(place, to),
+                None => write!(to, "{}-{}", token.lane, token.id),
+            }
+        })
+    }
+
+    /// Does what is to be done for the batches.
+    fn tend(&mut self, now: Instant) {
+        while self.sending.is_none() && !self.closed {
+            match self.ingest.task(now) {
+                None => return,
+                Some(Task::Read(held)) => {
+                    let (stream, id) = (self.stream.clone(), self.id.clone());
+                    let last = self.keeps_only_the_last;
+                    self.reading = Some(read_back(stream, id, last, held).boxed());
+                }
+                Some(Task::End { subject, reply }) => {
+                    let reply = self.text(|this, to| write!(to, "{}{reply}", this.inbox));
+                    let mut headers = HeaderMap::new();
+                    // A batch's end is not stored, and its headers are not looked at; a server that took it for a write would
+                    // refuse it by this one.
+                    headers.insert(NATS_EXPECTED_STREAM, "none");
+                    let end = OutboundMessage {
+                        subject,
+                        reply: Some(reply),
+                        payload: Bytes::new(),
+                        headers: Some(headers),
+                    };
+                    self.sending = Some((None, Publish::Message(end)));
+                    self.send(&mut Context::from_waker(Waker::noop()));
+                }
+            }
+        }
     }
 
     /// Goes on with the publish that waits for room, if one does.
@@ -147,8 +210,11 @@ impl Kv {
         self.sent(token, outcome);
     }
 
-    fn sent(&mut self, token: Token, outcome: Result<(), PublishError>) {
-        let Err(error) = outcome else { return };
+    fn sent(&mut self, token: Option<Token>, outcome: Result<(), PublishError>) {
+        let (Some(token), Err(error)) = (token, outcome) else {
+            return;
+        };
+        self.ingest.unsent(token);
         let fault = match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => {
                 Fault::permanent(format!("larger than a message may be: {error}"))
@@ -156,32 +222,52 @@ impl Kv {
             PublishErrorKind::InvalidSubject => Fault::permanent(error.to_string()),
             PublishErrorKind::Send => Fault::transient("the connection is closed"),
         };
-        self.failed.push((token, Err(fault)));
+        self.failed.push((token, Outcome::Failed(fault)));
     }
 
-    /// Reads `<inbox>.<lane>-<id>`, and what it was answered with.
-    fn completion(&self, message: &Message) -> Option<Completion> {
-        let (lane, id) = message.subject.strip_prefix(&self.inbox)?.split_once('-')?;
-        let token = Token {
-            lane: lane.parse().ok()?,
-            id: id.parse().ok()?,
+    /// Reads what came to `<inbox>.<lane>-<id>`, or to the place of a batch.
+    fn answered(&mut self, message: &Message, now: Instant, completions: &mut Vec<Completion>) {
+        let Some(place) = message.subject.strip_prefix(&self.inbox) else {
+            return;
         };
-        let outcome = match message.status {
-            Some(StatusCode::NO_RESPONDERS) => {
-                Err(Fault::transient("no stream takes this key (no responders)"))
+        let unanswered = message.status == Some(StatusCode::NO_RESPONDERS);
+        let fault = || Fault::transient("no stream takes this key (no responders)");
+        if place.ends_with(".$FI") {
+            let answer = match unanswered {
+                true => Err(fault()),
+                false => Ack::parse(&message.payload),
+            };
+            self.ingest.answered(place, answer, now, completions);
+            return;
+        }
+        let Some((lane, id)) = place.split_once('-') else {
+            return;
+        };
+        let (Ok(lane), Ok(id)) = (lane.parse(), id.parse()) else {
+            return;
+        };
+        let outcome = match unanswered {
+            true => Err(fault()),
+            false => parse_ack(&message.payload),
+        };
+        let outcome = match outcome {
+            Ok(revision) => {
+                self.ingest.saw(revision);
+                Outcome::Written(Some(revision))
             }
-            _ => parse_ack(&message.payload),
+            Err(fault) => Outcome::Failed(fault),
         };
-        Some((token, outcome))
+        completions.push((Token { lane, id }, outcome));
     }
 }
 
 impl Transport for Kv {
-    fn limits(&self, limits: &WriterLimits, newest_wins: bool) -> Limits {
+    fn limits(&mut self, limits: &WriterLimits, newest_wins: bool) -> Limits {
+        self.ack_timeout = limits.ack_timeout;
         Limits {
             window: limits.window,
             window_bytes: WINDOW_BYTES,
-            ack_timeout: Some(limits.ack_timeout),
+            ack_timeout: limits.ack_timeout,
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
             newest_wins,
@@ -192,20 +278,23 @@ impl Transport for Kv {
         self.sending.is_none() && !self.closed
     }
 
-    fn start(&mut self, token: Token, write: &Write) {
+    fn start(&mut self, token: Token, write: &Write, patient: bool, now: Instant) -> Ends {
         // Keys come from a template, which checked them. A white space would end the subject and begin another protocol
         // line, so this is looked at once more where it would do harm.
         if let Err(error) = crate::store::check_key(&write.key) {
             let fault = Fault::permanent(error.to_string());
-            self.failed.push((token, Err(fault)));
-            return;
+            self.failed.push((token, Outcome::Failed(fault)));
+            return Ends::ByItself;
         }
-        let Some((subject, reply)) = self.subjects(token, write) else {
-            let fault = Fault::permanent("the key is no text");
-            self.failed.push((token, Err(fault)));
-            return;
+        let subject = self.text(|this, to| write!(to, "{}{}", this.prefix, write.key));
+        let place = match &write.action {
+            WriteAction::Put(_) | WriteAction::Delete if patient => {
+                self.ingest.place(token, &subject, self.ack_timeout, now)
+            }
+            _ => None,
         };
-        let headers = self.headers(token, write);
+        let reply = self.reply(token, place);
+        let headers = self.headers(token, write, place);
         let payload = match &write.action {
             WriteAction::Put(value) => value.clone(),
             WriteAction::Delete => Bytes::new(),
@@ -224,9 +313,27 @@ impl Transport for Kv {
                 headers: Some(headers),
             })
         };
-        self.sending = Some((token, publish));
+        self.sending = Some((Some(token), publish));
         // Whether there is room at once; whoever is to be woken when there is none comes with `poll`.
         self.send(&mut Context::from_waker(Waker::noop()));
+        match place {
+            Some(place) if !place.begins() => Ends::WithTransport,
+            // It has a message id, and may be sent again without its batch.
+            _ => Ends::ByItself,
+        }
+    }
+
+    fn round(&mut self, hurry: bool, now: Instant) {
+        self.ingest.round(hurry, now);
+        self.tend(now);
+    }
+
+    fn reconnected(&mut self, now: Instant) {
+        self.ingest.reconnected(now);
+    }
+
+    fn wakeup(&self) -> Option<Instant> {
+        self.ingest.wakeup()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, completions: &mut Vec<Completion>) -> Poll<()> {
@@ -236,9 +343,20 @@ impl Transport for Kv {
             progress = self.sending.is_none();
         }
         completions.append(&mut self.failed);
+        if let Some(reading) = &mut self.reading
+            && let Poll::Ready(found) = reading.poll_unpin(cx)
+        {
+            self.reading = None;
+            self.ingest.found(found, completions);
+        }
+        let mut now = None;
         while !self.closed && completions.len() < BATCH {
             match self.acks.poll_next_unpin(cx) {
-                Poll::Ready(Some(message)) => completions.extend(self.completion(&message)),
+                Poll::Ready(Some(message)) => {
+                    let now = *now.get_or_insert_with(Instant::now);
+                    self.answered(&message, now, completions);
+                    progress = true;
+                }
                 Poll::Ready(None) => {
                     // The client was closed or drained under the writer. What is pending waits for the drain's deadline.
                     tracing::error!(prefix = %self.prefix, "the connection was closed while the writer still had it");

@@ -6,14 +6,15 @@
 //! - writes of one key are stored in the order of their submission, retries included: an old value never comes back.
 //!   This holds within one process; instances that write one key at the same time have no order between them;
 //! - a repeat is harmless: every attempt has the write's own `Nats-Msg-Id`, and the stream drops what it has seen within
-//!   its duplicate window (two minutes, or the bucket's ttl where that is shorter). A repeat after a longer outage can store the
-//!   same value as a further revision;
+//!   its duplicate window (two minutes, or the bucket's ttl where that is shorter); or it is in a batch, of which nothing is
+//!   repeated before it is known what is stored. A repeat after a longer outage, or where a batch was lost with its server and
+//!   the user may not read from the leader, can store the same value as a further revision;
 //! - memory is bounded: a [`Permit`] is taken before the work that makes the value.
 //!
 //! What it leaves out: what a value means and how it is encoded, and what a service does when there is no room.
 //!
-//! `queue.rs` holds the order and `health.rs` the pauses, both without I/O; `actor.rs` is the task, `hooks.rs` whom it tells; `kv.rs` and `object.rs` speak
-//! with the server.
+//! `queue.rs` holds the order, `health.rs` the pauses and `ingest.rs` the batches, all without I/O; `actor.rs` is the task,
+//! `hooks.rs` whom it tells; `kv.rs` and `object.rs` speak with the server, and `readback.rs` where a batch was lost.
 
 mod actor;
 mod admission;
@@ -21,9 +22,11 @@ mod ages;
 mod failure;
 mod health;
 mod hooks;
+mod ingest;
 mod kv;
 mod object;
 mod queue;
+mod readback;
 mod timers;
 
 pub use admission::WriterStats;
@@ -192,7 +195,9 @@ impl Writers {
         // Two tasks may get here for one bucket; the subscription of the one that comes second is dropped again.
         let writer = match bucket.kind {
             StoreKind::Kv => {
-                let transport = kv::Kv::open(&inner.js, bucket).await?;
+                // Of a batch only the count comes back, and whoever is told of writes is told of their revisions.
+                let batches = inner.hooks.stored.is_none();
+                let transport = kv::Kv::open(&inner.js, bucket, batches).await?;
                 move || Writer::spawn(bucket, inner, transport)
             }
             StoreKind::Object => {
@@ -253,7 +258,7 @@ impl Writer {
     fn spawn(
         bucket: &Provisioned,
         set: &WritersInner,
-        transport: impl Transport + 'static,
+        mut transport: impl Transport + 'static,
     ) -> Self {
         let limits = &set.limits;
         let shared = Arc::new(Shared::new(
@@ -414,7 +419,7 @@ fn end_unwritten(
     if !matches!(job.write.action, WriteAction::PutIf(_)) {
         shared.given_up.fetch_add(1, Relaxed);
     }
-    telemetry::written(&job.span, None);
+    telemetry::unwritten(&job.span);
     if job.awaited {
         if let Some(waiter) = job.waiter {
             // A caller that has gone away needs no answer.
@@ -436,5 +441,7 @@ fn end_unwritten(
     Some(failed)
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;

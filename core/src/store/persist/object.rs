@@ -1,6 +1,6 @@
 //! How objects reach the server: a few uploads at a time, each of which waits for its own acknowledgements.
 
-use super::actor::{Completion, Transport};
+use super::actor::{Completion, Ends, Outcome, Transport};
 use super::failure::Fault;
 use super::queue::{Limits, Token};
 use super::{Write, WriteAction, WriterLimits};
@@ -11,6 +11,7 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Uploads at once. Each has several messages in flight itself.
 const WINDOW: usize = 4;
@@ -36,11 +37,11 @@ impl Objects {
 }
 
 impl Transport for Objects {
-    fn limits(&self, _limits: &WriterLimits, newest_wins: bool) -> Limits {
+    fn limits(&mut self, _limits: &WriterLimits, newest_wins: bool) -> Limits {
         Limits {
             window: WINDOW,
             window_bytes: usize::MAX,
-            ack_timeout: None,
+            ack_timeout: BASE_TIMEOUT,
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
             newest_wins,
@@ -51,7 +52,7 @@ impl Transport for Objects {
         true
     }
 
-    fn start(&mut self, token: Token, write: &Write) {
+    fn start(&mut self, token: Token, write: &Write, _patient: bool, _now: Instant) -> Ends {
         let (js, bucket, write) = (self.js.clone(), self.bucket.clone(), write.clone());
         let seconds = write.size() / BYTES_PER_SECOND;
         let timeout = BASE_TIMEOUT + Duration::from_secs(seconds as u64);
@@ -74,8 +75,13 @@ impl Transport for Objects {
             };
             let outcome = tokio::time::timeout(timeout, attempt).await;
             let outcome = outcome.unwrap_or(Err(StoreError::Timeout));
-            (token, outcome.map(|()| 0).map_err(fault))
+            let outcome = match outcome {
+                Ok(()) => Outcome::Written(None),
+                Err(error) => Outcome::Failed(fault(error)),
+            };
+            (token, outcome)
         }));
+        Ends::WithTransport
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, completions: &mut Vec<Completion>) -> Poll<()> {

@@ -14,6 +14,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// So many lanes with something to send are a crowd.
+const CROWD: usize = 64;
+
 /// What bounds the sending.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
@@ -21,8 +24,8 @@ pub(super) struct Limits {
     pub(super) window: usize,
     /// Bytes in flight at once; one write may always fly, however large.
     pub(super) window_bytes: usize,
-    /// How long an acknowledgement may take; `None` when the transport ends every attempt itself.
-    pub(super) ack_timeout: Option<Duration>,
+    /// How long an acknowledgement may take, where the transport does not end the attempt itself.
+    pub(super) ack_timeout: Duration,
     /// The pause after a first failure; it doubles up to `backoff_max`.
     pub(super) backoff_min: Duration,
     /// The longest pause.
@@ -70,8 +73,20 @@ pub(super) enum Event<J> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Ready,
-    InFlight { epoch: u64 },
-    Backoff { until: Instant },
+    InFlight {
+        epoch: u64,
+    },
+    /// In flight, and ended by the transport in any case.
+    Held,
+    Backoff {
+        until: Instant,
+    },
+}
+
+impl Phase {
+    fn flies(self) -> bool {
+        matches!(self, Self::InFlight { .. } | Self::Held)
+    }
 }
 
 #[derive(Debug)]
@@ -80,6 +95,8 @@ struct Entry<J> {
     job: J,
     terms: Terms,
     attempts: u32,
+    /// It came while another write of its key was on its way: of such a key there may be many.
+    followed: bool,
     in_doubt: bool,
     overdue: bool,
     fault: Option<Fault>,
@@ -127,6 +144,8 @@ pub(super) struct Queue<J> {
     in_flight_bytes: usize,
     retried: u64,
     superseded: u64,
+    /// A write came for a key whose last one is held.
+    hurry: bool,
 }
 
 impl<J> Queue<J> {
@@ -153,6 +172,7 @@ impl<J> Queue<J> {
             in_flight_bytes: 0,
             retried: 0,
             superseded: 0,
+            hurry: false,
         }
     }
 
@@ -161,11 +181,12 @@ impl<J> Queue<J> {
     pub(super) fn push(&mut self, job: J, hash: u64, terms: Terms, now: Instant) -> Option<J> {
         let id = self.next_id;
         self.next_id += 1;
-        let entry = Entry {
+        let mut entry = Entry {
             id,
             job,
             terms,
             attempts: 0,
+            followed: false,
             in_doubt: false,
             overdue: false,
             fault: None,
@@ -185,6 +206,8 @@ impl<J> Queue<J> {
         };
         // `by_hash` names lanes that are open, and only those.
         let lane = self.lanes[index].as_mut()?;
+        entry.followed = lane.phase != Phase::Ready;
+        self.hurry |= lane.phase == Phase::Held;
         if self.limits.newest_wins
             && terms.deadline.is_none()
             && let Some(waiting) = lane.replaceable()
@@ -251,13 +274,51 @@ impl<J> Queue<J> {
                 },
                 lane.head.attempts,
             );
-            if let Some(timeout) = self.limits.ack_timeout {
-                self.trim_timeouts();
-                self.timers.ack_at(now + timeout, token, attempt);
-            }
+            self.trim_timeouts();
+            self.timers
+                .ack_at(now + self.limits.ack_timeout, token, attempt);
             return Some(token);
         }
         None
+    }
+
+    /// Whether this write was just sent for the first time, and its end may take a while: nobody waits for it, and neither
+    /// will the next write of its key. With many others waiting that one waits for its turn anyway.
+    pub(super) fn is_patient(&self, token: Token) -> bool {
+        let lane = self.lanes.get(token.lane).and_then(Option::as_ref);
+        lane.is_some_and(|Lane { head, .. }| {
+            let alone = !head.followed || self.is_crowded();
+            head.attempts == 1 && head.terms.deadline.is_none() && alone
+        })
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.ready.len() > CROWD
+    }
+
+    /// The transport ends this attempt, in any case.
+    pub(super) fn hold(&mut self, token: Token) {
+        self.set_phase(token.lane, Phase::Held);
+    }
+
+    /// Whether what is held is to end soon: a write has come that waits for it, or there will be `no_more`. While many others
+    /// wait to be sent, its end comes with theirs.
+    pub(super) fn hurries(&mut self, no_more: bool) -> bool {
+        (std::mem::take(&mut self.hurry) || no_more) && !self.is_crowded()
+    }
+
+    /// An attempt was in vain, and nobody's fault: the write is sent again at once.
+    pub(super) fn again(&mut self, token: Token) {
+        if self.head(token).is_some_and(|lane| lane.phase.flies()) {
+            self.send_again(token.lane);
+        }
+    }
+
+    fn send_again(&mut self, index: usize) {
+        self.land(index);
+        self.retried += 1;
+        self.set_phase(index, Phase::Ready);
+        self.ready.push_front(index);
     }
 
     /// Keeps the list of time-outs about as long as the window: most are void long before they are due.
@@ -302,7 +363,7 @@ impl<J> Queue<J> {
             return self.end_head(token.lane);
         }
         // A late refusal of an attempt that was given up already tells nothing new.
-        if !matches!(phase, Phase::InFlight { .. }) {
+        if !phase.flies() {
             return None;
         }
         lane.head.fault = Some(fault);
@@ -342,7 +403,7 @@ impl<J> Queue<J> {
 
     fn expire(&mut self, token: Token) -> Option<Event<J>> {
         if let Some(lane) = self.head(token) {
-            if matches!(lane.phase, Phase::InFlight { .. }) {
+            if lane.phase.flies() {
                 lane.head.overdue = true;
                 return Some(Event::Overdue(token));
             }
@@ -359,9 +420,6 @@ impl<J> Queue<J> {
     pub(super) fn reconnected(&mut self, epoch: u64, events: &mut Vec<Event<J>>) {
         self.health.reset();
         self.release_backoffs();
-        if self.limits.ack_timeout.is_none() {
-            return;
-        }
         let mut lost = Vec::new();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if let Some(lane) = lane
@@ -379,10 +437,7 @@ impl<J> Queue<J> {
                 events.extend(self.end_head(index).map(Event::Expired));
                 continue;
             }
-            self.land(index);
-            self.retried += 1;
-            self.set_phase(index, Phase::Ready);
-            self.ready.push_front(index);
+            self.send_again(index);
         }
     }
 
@@ -406,7 +461,7 @@ impl<J> Queue<J> {
     /// Takes the head of a lane out of the window.
     fn land(&mut self, index: usize) {
         if let Some(lane) = self.lanes.get(index).and_then(Option::as_ref)
-            && matches!(lane.phase, Phase::InFlight { .. })
+            && lane.phase.flies()
         {
             self.in_flight -= 1;
             self.in_flight_bytes -= lane.head.terms.bytes;
@@ -459,7 +514,7 @@ impl<J> Queue<J> {
         let mut left = Vec::with_capacity(self.pending);
         for index in 0..self.lanes.len() {
             while let Some(lane) = self.lanes[index].as_mut() {
-                lane.head.in_doubt |= matches!(lane.phase, Phase::InFlight { .. });
+                lane.head.in_doubt |= lane.phase.flies();
                 let id = lane.head.id;
                 left.extend(self.end_head(index).map(|ended| (id, ended)));
             }

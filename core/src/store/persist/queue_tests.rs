@@ -13,7 +13,7 @@ fn limits() -> Limits {
     Limits {
         window: 4,
         window_bytes: 1000,
-        ack_timeout: Some(5000 * MS),
+        ack_timeout: 5000 * MS,
         backoff_min: 50 * MS,
         backoff_max: 5000 * MS,
         newest_wins: false,

@@ -7,10 +7,10 @@ use futures_util::StreamExt as _;
 use nats_service_testkit::{TestCluster, TestServer};
 use std::collections::BTreeMap;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const MS: Duration = Duration::from_millis(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
-struct Bench {
+pub(super) struct Bench {
     server: TestServer,
     js: Context,
     writers: Writers,
@@ -18,7 +18,7 @@ struct Bench {
     failed: Arc<Mutex<Vec<FailedWrite>>>,
 }
 
-fn spec() -> BucketSpec {
+pub(super) fn spec() -> BucketSpec {
     BucketSpec {
         name: "answers",
         ..BucketSpec::default()
@@ -47,7 +47,7 @@ async fn bench_of(kind: StoreKind, spec: BucketSpec, limits: WriterLimits) -> Be
     }
 }
 
-async fn connect(server: &TestServer) -> async_nats::Client {
+pub(super) async fn connect(server: &TestServer) -> async_nats::Client {
     async_nats::ConnectOptions::new()
         .reconnect_delay_callback(|_| 20 * MS)
         .connect(server.url())
@@ -55,7 +55,7 @@ async fn connect(server: &TestServer) -> async_nats::Client {
         .unwrap()
 }
 
-fn put(key: impl Into<String>, value: impl Into<String>) -> Write {
+pub(super) fn put(key: impl Into<String>, value: impl Into<String>) -> Write {
     Write {
         key: key.into(),
         action: WriteAction::Put(Bytes::from(value.into())),
@@ -65,7 +65,7 @@ fn put(key: impl Into<String>, value: impl Into<String>) -> Write {
 }
 
 /// Waits for something that nothing tells about.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain until {what}");
@@ -74,7 +74,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// All revisions of all keys, in order.
-async fn revisions(js: &Context) -> BTreeMap<String, Vec<String>> {
+pub(super) async fn revisions(js: &Context) -> BTreeMap<String, Vec<String>> {
     let mut stream = js.get_stream("KV_answers").await.unwrap();
     let count = stream.info().await.unwrap().state.messages;
     let mut revisions = BTreeMap::<String, Vec<String>>::new();
