@@ -34,7 +34,8 @@ pub use serde_json;
 pub use std;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
@@ -190,6 +191,29 @@ pub trait CallContext {
 impl CallContext for Context {
     fn of(context: &Context) -> &Self {
         context
+    }
+}
+
+/// What would let a context be a part of a body, and nothing is: the words for a `#[context]` that is missing. A bound without a
+/// lifetime of the implementation's would be decided where it is written, and not where it is used. `Deserialize` has none like
+/// it: the compiler would list `&Context` to everybody whose type is not `Deserialize`.
+#[diagnostic::on_unimplemented(
+    message = "the context of a call is no part of its request, and this argument is not marked as the context",
+    label = "would be a part of the request's body",
+    note = "mark it: `#[context] ctx: &nats_service::Context`"
+)]
+pub trait InBody {}
+
+/// What has it not.
+#[derive(Debug)]
+pub struct Unmarked<'a>(PhantomData<&'a ()>);
+
+impl<'a> Serialize for Context
+where
+    Unmarked<'a>: InBody,
+{
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("a context is in no body"))
     }
 }
 
