@@ -2,10 +2,11 @@
 
 use super::ClientCore;
 use super::error::CallError;
-use super::exchange::{Content, Exchange, Failure, Received};
+use super::exchange::{Content, Exchange, Exchanging, Failure, Received};
 use super::many::{AsksAll, EveryInstance, Many, OneInstance};
 use super::retry::Retry;
-use crate::wire::codec::CodecError;
+use super::transport::connection;
+use crate::wire::codec::{Codec, CodecError};
 use crate::wire::error::ServiceError;
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
@@ -13,9 +14,10 @@ use crate::wire::stream::ByteStream;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// A call that is ready to be sent: await it for its answer, or [`reply`](Call::reply) for what came with it.
@@ -33,17 +35,7 @@ use std::time::{Duration, Instant};
 #[must_use = "a call does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Call<T, E, R = OneInstance> {
-    core: ClientCore,
-    spec: &'static MethodSpec,
-    body: Bytes,
-    /// Why it cannot be sent.
-    wrong: Option<Box<Failure>>,
-    timeout: Duration,
-    idempotent: bool,
-    /// Instead of the client's.
-    retry: Option<Box<Retry>>,
-    deadline: Option<Instant>,
-    headers: Option<Arc<HeaderMap>>,
+    exchange: Exchange,
     answer: PhantomData<Typed<T, E, R>>,
 }
 
@@ -77,52 +69,43 @@ pub struct Reply<T> {
     pub attempts: u32,
 }
 
-impl<T, E, R> Call<T, E, R> {
+impl<T: 'static, E, R> Call<T, E, R> {
     pub(super) fn new(
         core: &ClientCore,
         spec: &'static MethodSpec,
         body: Result<Bytes, CodecError>,
     ) -> Self {
-        let (body, wrong) = match body {
-            Ok(body) => (body, None),
-            Err(error) => (Bytes::new(), Some(Box::new(CallError::Encode(error)))),
-        };
         Self {
-            core: core.clone(),
-            spec,
-            body,
-            wrong,
-            timeout: core.timeout.unwrap_or(spec.timeout),
-            idempotent: spec.idempotent,
-            retry: None,
-            deadline: core.deadline,
-            headers: core.headers.clone(),
+            exchange: Exchange::new(core, spec, body, ByteStream::is::<T>()),
             answer: PhantomData,
         }
     }
+}
 
+impl<T, E, R> Call<T, E, R> {
     /// How long this call waits for its answer, with all its repeats.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.exchange.timeout = timeout;
         self
     }
 
     /// When this call is repeated, instead of what the client has. See [`Retry`]; it is about calls that may happen twice.
     pub fn retry(mut self, policy: Retry) -> Self {
-        self.retry = Some(Box::new(policy));
+        self.exchange.retry = Some(Box::new(policy));
         self
     }
 
     /// This call may happen twice, though its method does not say so of all of them.
     pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
+        self.exchange.idempotent = true;
         self
     }
 
     /// Waits until then at most, whatever the time-out says: the [deadline](crate::Context::deadline) of the call that is being
     /// served, say. After it nothing is sent.
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(self.deadline.map_or(deadline, |other| other.min(deadline)));
+        let sooner = |other: Instant| other.min(deadline);
+        self.exchange.deadline = Some(self.exchange.deadline.map_or(deadline, sooner));
         self
     }
 
@@ -136,16 +119,7 @@ impl<T, E, R> Call<T, E, R> {
     /// # Ok(()) }
     /// ```
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        match header::checked(name, value) {
-            Ok((name, value)) => {
-                Arc::make_mut(self.headers.get_or_insert_default()).insert(name, value);
-            }
-            // The first mistake is told.
-            Err(error) => {
-                let failure = || Box::new(CallError::Header(error));
-                self.wrong.get_or_insert_with(failure);
-            }
-        }
+        self.exchange.header(name, value);
         self
     }
 }
@@ -156,7 +130,7 @@ impl<T: DeserializeOwned + 'static, E: ServiceError, R> Call<T, E, R> {
     /// # Errors
     /// The service's own error, or what kept the call from it.
     pub async fn reply(self) -> Result<Reply<T>, CallError<E>> {
-        typed(self.exchange().run().await)
+        typed(self.exchange.run().await)
     }
 
     /// Asks every instance of the service, and not just one. The endpoint must have no queue group:
@@ -165,58 +139,103 @@ impl<T: DeserializeOwned + 'static, E: ServiceError, R> Call<T, E, R> {
     where
         R: AsksAll,
     {
-        Many::new(self.exchange())
+        Many::new(self.exchange)
     }
 
     /// The same call of an endpoint that its *deployment* has taken out of its queue group (`Server::no_queue_group`), which the
     /// contract cannot know.
     pub fn of_every_instance(self) -> Call<T, E, EveryInstance> {
-        let Self {
-            core,
-            spec,
-            body,
-            wrong,
-            timeout,
-            idempotent,
-            retry,
-            deadline,
-            headers,
-            answer: _,
-        } = self;
         Call {
-            core,
-            spec,
-            body,
-            wrong,
-            timeout,
-            idempotent,
-            retry,
-            deadline,
-            headers,
+            exchange: self.exchange,
             answer: PhantomData,
-        }
-    }
-
-    fn exchange(self) -> Exchange {
-        let policy = match self.retry {
-            Some(policy) => *policy,
-            None => self.core.retrying.policy,
-        };
-        Exchange {
-            retry: (self.idempotent && policy.repeats()).then_some(policy),
-            core: self.core,
-            spec: self.spec,
-            body: self.body,
-            wrong: self.wrong,
-            timeout: self.timeout,
-            deadline: self.deadline,
-            headers: self.headers,
-            streams: ByteStream::is::<T>(),
         }
     }
 }
 
+/// The future of a [`Call`]: what it sends and gets is the same for every method, and it is typed at the end alone.
+#[must_use = "a call does nothing until it is awaited"]
+pub struct CallFuture<T, E> {
+    exchanging: Exchanging,
+    answer: PhantomData<fn() -> (T, E)>,
+}
+
+impl<T, E> CallFuture<T, E> {
+    pub(super) fn new(exchanging: Exchanging) -> Self {
+        Self {
+            exchanging,
+            answer: PhantomData,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for CallFuture<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallFuture").finish_non_exhaustive()
+    }
+}
+
+impl<T: DeserializeOwned + 'static, E: ServiceError> Future for CallFuture<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.exchanging.as_mut().poll(cx) {
+            Poll::Ready(received) => Poll::Ready(value(received)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T, E, R> IntoFuture for Call<T, E, R>
+where
+    T: DeserializeOwned + 'static,
+    E: ServiceError,
+{
+    type Output = Result<T, CallError<E>>;
+    type IntoFuture = CallFuture<T, E>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        CallFuture::new(self.exchange.run())
+    }
+}
+
+// Written without closures and `?`, since they are compiled once a method: each of both is a function more.
+
 /// Makes of bytes and of errors what the contract says they are.
+fn value<T, E>(received: Result<Received, Failure>) -> Result<T, CallError<E>>
+where
+    T: DeserializeOwned + 'static,
+    E: ServiceError,
+{
+    let value = match received {
+        Ok(received) => decode(received.codec, received.content),
+        Err(failure) => Err(failure),
+    };
+    match value {
+        Ok(value) => Ok(value),
+        Err(failure) => Err(CallError::of_reply(failure)),
+    }
+}
+
+fn decode<T: DeserializeOwned + 'static>(codec: Codec, content: Content) -> Result<T, Failure> {
+    let body = match content {
+        Content::Bytes(body) => body,
+        Content::Stream(stream) => {
+            let mut answer = None::<T>;
+            stream.put_into(&mut answer);
+            return match answer {
+                Some(answer) => Ok(answer),
+                // `Exchange` asks for a stream only where `T` is one.
+                None => Err(connection("the answer is no stream")),
+            };
+        }
+    };
+    match codec.decode(codec.body_or_unit(&body)) {
+        Ok(value) => Ok(value),
+        Err(error) => Err(CallError::Decode(error)),
+    }
+}
+
+/// The same, with what came along.
 pub(super) fn typed<T, E>(received: Result<Received, Failure>) -> Result<Reply<T>, CallError<E>>
 where
     T: DeserializeOwned + 'static,
@@ -228,16 +247,7 @@ where
         content,
         attempts,
     } = received.map_err(CallError::of_reply)?;
-    let value = match content {
-        Content::Bytes(body) => codec
-            .decode(codec.body_or_unit(&body))
-            .map_err(CallError::Decode)?,
-        Content::Stream(stream) => match stream.into_answer() {
-            Some(value) => value,
-            // `exchange` asks for a stream only where `T` is one.
-            None => return Err(CallError::Connection("the answer is no stream".into())),
-        },
-    };
+    let value = decode(codec, content).map_err(CallError::of_reply)?;
     let (revision, key) = kept(&headers);
     Ok(Reply {
         value,
@@ -254,18 +264,4 @@ fn kept(headers: &HeaderMap) -> (Option<u64>, Option<String>) {
     let revision = said(header::REVISION).and_then(|revision| revision.parse().ok());
     let key = said(header::KEY).or_else(|| Some(said(header::OBJECT)?.split_once('/')?.1));
     (revision, key.map(str::to_owned))
-}
-
-impl<T, E, R> IntoFuture for Call<T, E, R>
-where
-    T: DeserializeOwned + 'static,
-    E: ServiceError,
-{
-    type Output = Result<T, CallError<E>>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let exchange = self.exchange();
-        Box::pin(async move { typed(exchange.run().await).map(|reply| reply.value) })
-    }
 }

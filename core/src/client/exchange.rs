@@ -17,6 +17,7 @@ use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, StatusCode, Subject};
 use bytes::Bytes;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::Instrument as _;
@@ -38,6 +39,7 @@ pub(super) enum Content {
 }
 
 /// What is to be sent, and how long its answer may take.
+#[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) core: ClientCore,
     pub(super) spec: &'static MethodSpec,
@@ -45,21 +47,67 @@ pub(super) struct Exchange {
     /// Why it cannot be sent.
     pub(super) wrong: Option<Box<Failure>>,
     pub(super) timeout: Duration,
-    /// `None` when it is sent once.
-    pub(super) retry: Option<Retry>,
+    /// It may happen twice.
+    pub(super) idempotent: bool,
+    /// When it is repeated, instead of what the client has.
+    pub(super) retry: Option<Box<Retry>>,
     pub(super) deadline: Option<Instant>,
     pub(super) headers: Option<Arc<HeaderMap>>,
     /// The answer is to be read as it comes.
     pub(super) streams: bool,
 }
 
+/// An exchange that goes on.
+pub(super) type Exchanging = Pin<Box<dyn Future<Output = Result<Received, Failure>> + Send>>;
+
 impl Exchange {
-    pub(super) async fn run(self) -> Result<Received, Failure> {
-        match telemetry::watches_calls() {
-            false => self.run_unwatched().await,
-            // Boxed, so that a call that nobody watches has no room for this in it.
-            true => Box::pin(self.run_watched()).await,
+    pub(super) fn new(
+        core: &ClientCore,
+        spec: &'static MethodSpec,
+        body: Result<Bytes, CodecError>,
+        streams: bool,
+    ) -> Self {
+        let (body, wrong) = match body {
+            Ok(body) => (body, None),
+            Err(error) => (Bytes::new(), Some(Box::new(CallError::Encode(error)))),
+        };
+        Self {
+            core: core.clone(),
+            spec,
+            body,
+            wrong,
+            timeout: core.timeout.unwrap_or(spec.timeout),
+            idempotent: spec.idempotent,
+            retry: None,
+            deadline: core.deadline,
+            headers: core.headers.clone(),
+            streams,
         }
+    }
+
+    /// Sends a header along.
+    pub(super) fn header(&mut self, name: &str, value: &str) {
+        match header::checked(name, value) {
+            Ok((name, value)) => {
+                Arc::make_mut(self.headers.get_or_insert_default()).insert(name, value);
+            }
+            // The first mistake is told.
+            Err(error) => {
+                let failure = || Box::new(CallError::Header(error));
+                self.wrong.get_or_insert_with(failure);
+            }
+        }
+    }
+
+    /// Boxed, so that it is compiled with this crate: a future that is not is compiled with whoever polls it.
+    pub(super) fn run(self) -> Exchanging {
+        Box::pin(async move {
+            match telemetry::watches_calls() {
+                false => self.run_unwatched().await,
+                // Boxed, so that a call that nobody watches has no room for this in it.
+                true => Box::pin(self.run_watched()).await,
+            }
+        })
     }
 
     async fn run_watched(self) -> Result<Received, Failure> {
@@ -72,7 +120,11 @@ impl Exchange {
 
     async fn run_unwatched(mut self) -> Result<Received, Failure> {
         self.begin()?;
-        match self.retry {
+        let policy = match &self.retry {
+            Some(policy) => **policy,
+            None => self.core.retrying.policy,
+        };
+        match (self.idempotent && policy.repeats()).then_some(policy) {
             None => self.attempt(self.timeout).await,
             // Boxed, so that a call that is sent once has no room for this in it.
             Some(policy) => Box::pin(retry::run(self, policy)).await,

@@ -16,7 +16,7 @@ mod retry;
 mod streaming;
 mod transport;
 
-pub use call::{Call, Reply};
+pub use call::{Call, CallFuture, Reply};
 pub use discover::{
     Discover, DiscoverError, EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats,
 };

@@ -7,6 +7,7 @@ use super::streaming::Streams;
 use crate::store::persist::Writers;
 use crate::store::{FailedWrite, WriterStats};
 use async_nats::Client;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -74,7 +75,19 @@ impl Running {
     ///
     /// # Errors
     /// When the deadline passed first; the error says what is left, values and all.
-    pub async fn shutdown(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
+    pub async fn shutdown(self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
+        self.shutting_down(deadline).await
+    }
+
+    /// Boxed, so that it and whatever it polls is compiled with this crate.
+    fn shutting_down(
+        self,
+        deadline: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<ShutdownReport, ShutdownError>> + Send>> {
+        Box::pin(self.shut_down(deadline))
+    }
+
+    async fn shut_down(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
         let deadline = Instant::now() + deadline;
         self.stop.intake.cancel();
         let (mut cut_short, mut cut_streams) = (0, 0);

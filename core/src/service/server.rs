@@ -26,6 +26,7 @@ use crate::wire::outlet::Outlet;
 use crate::wire::spec::{MethodSpec, ServiceSpec, StoreAction, WriteMode};
 use async_nats::{Client, jetstream};
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -283,7 +284,16 @@ impl Server {
     /// # Errors
     /// When a bucket cannot be made or differs from what its attribute says, the connection does not work, or, where the
     /// connection is [observed](Self::with_events), a subscription is denied.
-    pub async fn start(mut self) -> Result<Running, StartError> {
+    pub async fn start(self) -> Result<Running, StartError> {
+        self.starting().await
+    }
+
+    /// Boxed, so that it and whatever it polls is compiled with this crate, and not with each that starts a server.
+    fn starting(self) -> Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>> {
+        Box::pin(self.start_here())
+    }
+
+    async fn start_here(mut self) -> Result<Running, StartError> {
         if self.services.is_empty() {
             return Err(StartError::NoService);
         }

@@ -67,7 +67,7 @@ impl ByteStream {
     /// `value` as a stream, if it is one; or else as it was.
     ///
     /// Serde cannot carry a stream, and a trait of our own for answers could not have both "whatever is `Serialize`" and this:
-    /// so it is asked for by its type, here and in `into_answer`, and nowhere else.
+    /// so it is asked for by its type, here and in `put_into`, and nowhere else.
     pub(crate) fn of_answer<T: 'static>(value: T) -> Result<Self, T> {
         let mut value = Some(value);
         let stream = (&mut value as &mut dyn Any).downcast_mut::<Option<Self>>();
@@ -78,11 +78,11 @@ impl ByteStream {
         }
     }
 
-    /// This stream as a `T`, if that is what it is.
-    pub(crate) fn into_answer<T: 'static>(self) -> Option<T> {
-        let mut stream = Some(self);
-        let answer = (&mut stream as &mut dyn Any).downcast_mut::<Option<T>>();
-        answer.and_then(Option::take)
+    /// Puts it into `answer`, where that is a place for one: an `Option<ByteStream>`.
+    pub(crate) fn put_into(self, answer: &mut dyn Any) {
+        if let Some(answer) = answer.downcast_mut::<Option<Self>>() {
+            *answer = Some(self);
+        }
     }
 }
 
@@ -130,15 +130,9 @@ mod tests {
             "text"
         );
         assert_eq!(ByteStream::of_answer(Some(7)).unwrap_err(), Some(7));
-        assert!(
-            ByteStream::new(tokio::io::empty())
-                .into_answer::<ByteStream>()
-                .is_some()
-        );
-        assert!(
-            ByteStream::new(tokio::io::empty())
-                .into_answer::<u8>()
-                .is_none()
-        );
+        let (mut place, mut other) = (None::<ByteStream>, None::<u8>);
+        ByteStream::new(tokio::io::empty()).put_into(&mut place);
+        ByteStream::new(tokio::io::empty()).put_into(&mut other);
+        assert!(place.is_some() && other.is_none());
     }
 }

@@ -84,6 +84,11 @@ impl CodecError {
         }
     }
 
+    /// A function, so that what it is made of is not compiled with every type that is decoded.
+    fn undecodable_json(error: &serde_json::Error) -> Self {
+        Self::new("JSON", false, error)
+    }
+
     /// The bytes say that they are of a type that nobody here reads.
     pub(crate) fn unknown(content_type: &str, own: Codec) -> Self {
         let content_type = super::header::sanitize(content_type, 128);
@@ -128,7 +133,7 @@ thread_local! {
 /// one go into a chunk that many bodies share.
 ///
 /// The memory is this thread's, and taken for as long as a value is written: a `Serialize` that itself encodes finds none,
-/// and gets some of its own. Nothing here is generic, since encoding is compiled once for every type.
+/// and gets some of its own.
 struct Scratch(Vec<u8>);
 
 impl Scratch {
@@ -162,25 +167,54 @@ impl Drop for Scratch {
     }
 }
 
+/// A value as encoders see it: all that is compiled for a type is what its own `Serialize` needs.
+trait Encode {
+    fn json(&self, into: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+    #[cfg(feature = "msgpack")]
+    fn msgpack(&self, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>;
+    #[cfg(feature = "codecs")]
+    fn custom(&self, codec: CustomCodec, into: &mut Vec<u8>) -> Result<(), FormatError>;
+}
+
+impl<T: Serialize + ?Sized> Encode for &T {
+    fn json(&self, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        self.serialize(&mut serde_json::Serializer::new(into))
+    }
+
+    #[cfg(feature = "msgpack")]
+    fn msgpack(&self, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+        rmp_serde::encode::write_named(into, self)
+    }
+
+    #[cfg(feature = "codecs")]
+    fn custom(&self, codec: CustomCodec, into: &mut Vec<u8>) -> Result<(), FormatError> {
+        codec.encode(self, into)
+    }
+}
+
 impl Codec {
     /// Encodes `value`.
     ///
     /// # Errors
     /// When the type's own `Serialize` fails (a map whose keys are no strings, in JSON).
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
+        self.encode_erased(&value)
+    }
+
+    fn encode_erased(self, value: &dyn Encode) -> Result<Bytes, CodecError> {
         let mut scratch = Scratch::take();
         match self {
-            Codec::Json => match serde_json::to_writer(&mut scratch.0, value) {
+            Codec::Json => match value.json(&mut scratch.0) {
                 Ok(()) => Ok(scratch.into_bytes()),
                 Err(error) => Err(CodecError::new("JSON", true, &error)),
             },
             #[cfg(feature = "msgpack")]
-            Codec::MessagePack => match rmp_serde::encode::write_named(&mut scratch.0, value) {
+            Codec::MessagePack => match value.msgpack(&mut scratch.0) {
                 Ok(()) => Ok(scratch.into_bytes()),
                 Err(error) => Err(CodecError::new("MessagePack", true, &error)),
             },
             #[cfg(feature = "codecs")]
-            Codec::Custom(custom) => match custom.encode(value, &mut scratch.0) {
+            Codec::Custom(custom) => match value.custom(custom, &mut scratch.0) {
                 Ok(()) => Ok(scratch.into_bytes()),
                 Err(error) => Err(CodecError::new(custom.name(), true, &error)),
             },
@@ -194,9 +228,10 @@ impl Codec {
     pub fn decode<'de, T: Deserialize<'de>>(self, bytes: &'de [u8]) -> Result<T, CodecError> {
         match self {
             // serde_json limits the depth to 128 and refuses what trails.
-            Codec::Json => {
-                serde_json::from_slice(bytes).map_err(|e| CodecError::new("JSON", false, &e))
-            }
+            Codec::Json => match serde_json::from_slice(bytes) {
+                Ok(value) => Ok(value),
+                Err(error) => Err(CodecError::undecodable_json(&error)),
+            },
             #[cfg(feature = "msgpack")]
             Codec::MessagePack => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
