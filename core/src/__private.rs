@@ -53,6 +53,8 @@ pub trait Method: Send + Sync + 'static {
 pub trait Handle<S>: Method {
     /// The body, which may borrow from the message.
     type Request<'de>: Deserialize<'de> + Send;
+    /// What the handler returns, as it is written.
+    type Returned;
 
     /// Fills the captures that come from the request, in the order of the stores and of their templates.
     fn request_keys(request: &Self::Request<'_>, keys: &mut Keys) -> Result<(), KeyError>;
@@ -65,7 +67,10 @@ pub trait Handle<S>: Method {
         service: &'a S,
         request: Self::Request<'a>,
         context: Option<&Context>,
-    ) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send;
+    ) -> impl Future<Output = Self::Returned> + Send;
+
+    /// Takes apart what it returned.
+    fn split(returned: Self::Returned) -> Result<Self::Answer, Self::Error>;
 }
 
 /// The body of a request, for a `when` that reads it after the handler has taken the request: decoded a second time, which asks

@@ -6,7 +6,7 @@ use super::exchange::{Content, Exchange, Exchanging, Failure, Received};
 use super::many::{AsksAll, EveryInstance, Many, OneInstance};
 use super::retry::Retry;
 use super::transport::connection;
-use crate::wire::codec::{Codec, CodecError};
+use crate::wire::codec::{Codec, CodecError, decoded};
 use crate::wire::error::ServiceError;
 use crate::wire::header;
 use crate::wire::spec::MethodSpec;
@@ -14,6 +14,7 @@ use crate::wire::stream::ByteStream;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -198,7 +199,40 @@ where
     }
 }
 
-// Written without closures and `?`, since they are compiled once a method: each of both is a function more.
+/// The place of an answer, whatever its type.
+trait Answer {
+    fn decode(&mut self, codec: Codec, body: &[u8]) -> Result<(), CodecError>;
+    fn any(&mut self) -> &mut dyn Any;
+}
+
+impl<T: DeserializeOwned + 'static> Answer for Option<T> {
+    fn decode(&mut self, codec: Codec, body: &[u8]) -> Result<(), CodecError> {
+        codec.decode_into(body, self)
+    }
+
+    fn any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Takes the answer out of what came.
+fn read(content: Content, codec: Codec, answer: &mut dyn Answer) -> Result<(), Failure> {
+    match content {
+        Content::Bytes(body) => answer
+            .decode(codec, codec.body_or_unit(&body))
+            .map_err(CallError::Decode),
+        // `Exchange` asks for a stream only where the answer is one.
+        Content::Stream(stream) => match stream.put_into(answer.any()) {
+            true => Ok(()),
+            false => Err(connection("the answer is no stream")),
+        },
+    }
+}
+
+fn read_all(received: Result<Received, Failure>, answer: &mut dyn Answer) -> Result<(), Failure> {
+    let received = received?;
+    read(received.content, received.codec, answer)
+}
 
 /// Makes of bytes and of errors what the contract says they are.
 fn value<T, E>(received: Result<Received, Failure>) -> Result<T, CallError<E>>
@@ -206,32 +240,10 @@ where
     T: DeserializeOwned + 'static,
     E: ServiceError,
 {
-    let value = match received {
-        Ok(received) => decode(received.codec, received.content),
-        Err(failure) => Err(failure),
-    };
-    match value {
-        Ok(value) => Ok(value),
+    let mut answer = None;
+    match read_all(received, &mut answer) {
+        Ok(()) => Ok(decoded(answer)),
         Err(failure) => Err(CallError::of_reply(failure)),
-    }
-}
-
-fn decode<T: DeserializeOwned + 'static>(codec: Codec, content: Content) -> Result<T, Failure> {
-    let body = match content {
-        Content::Bytes(body) => body,
-        Content::Stream(stream) => {
-            let mut answer = None::<T>;
-            stream.put_into(&mut answer);
-            return match answer {
-                Some(answer) => Ok(answer),
-                // `Exchange` asks for a stream only where `T` is one.
-                None => Err(connection("the answer is no stream")),
-            };
-        }
-    };
-    match codec.decode(codec.body_or_unit(&body)) {
-        Ok(value) => Ok(value),
-        Err(error) => Err(CallError::Decode(error)),
     }
 }
 
@@ -247,10 +259,11 @@ where
         content,
         attempts,
     } = received.map_err(CallError::of_reply)?;
-    let value = decode(codec, content).map_err(CallError::of_reply)?;
+    let mut answer = None;
+    read(content, codec, &mut answer).map_err(CallError::of_reply)?;
     let (revision, key) = kept(&headers);
     Ok(Reply {
-        value,
+        value: decoded(answer),
         revision,
         key,
         headers,

@@ -65,6 +65,10 @@ impl Admitted {
         Answer::new(content, self.answer_codec, headers, keys, self.room)
     }
 
+    pub(crate) fn undecodable(&self, error: &CodecError) -> Error {
+        Error::invalid_argument(format!("{}: {error}", self.subject))
+    }
+
     /// The handler's own error. What lies behind it is for the operator, and stays here.
     pub(crate) fn failure(self, typed: &(dyn std::error::Error + 'static), error: Error) -> Failed {
         if let Some(causes) = cause::chain(typed) {
@@ -159,10 +163,6 @@ impl Context {
         let (subject, spoken) = (self.spec.subject, self.spec.codec.spoken());
         let text = format!("{subject}: {what}; spoken here: `{}`", spoken.join("`, `"));
         Error::invalid_argument(text)
-    }
-
-    pub(crate) fn undecodable(&self, error: &CodecError) -> Error {
-        Error::invalid_argument(format!("{}: {error}", self.spec.subject))
     }
 
     /// Waits for room in the writers of this method's buckets, before the handler runs: an answer that could not be kept

@@ -1,20 +1,20 @@
-//! One request from its bytes to its answer's bytes: decode, make the keys, call, encode.
+//! A method as an endpoint: its types are erased in front of everything that is the same for all, so that this is compiled once.
 //!
-//! This is the only generic part of the service side; what it leaves out (admitting, replying, storing, counting) is the
-//! same for every method and stands in `admit`, `finish` and `endpoint`.
+//! What is typed in a request stands in `typed`; admitting, replying, storing and counting in `admit`, `finish` and `endpoint`.
 
-use super::admit::{Admitted, internal};
-use super::finish::{Content, Context, Outcome, Verdict};
-use crate::__private::HandleStream;
-use crate::__private::{Handle, Sent};
+use super::admit::Admitted;
+use super::finish::{Context, Outcome, Verdict};
+use super::typed::{close, open};
+use crate::__private::{Handle, HandleStream};
 use crate::layer::Layers;
-use crate::wire::codec::Codec;
-use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
 use async_nats::Message;
-use std::marker::PhantomData;
-use std::sync::Arc;
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll};
 use std::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -68,17 +68,37 @@ impl Mount {
 
     /// Adds one method.
     pub fn method<S: Send + Sync + 'static, M: Handle<S>>(&mut self, service: &Arc<S>) {
-        let service = Arc::clone(service);
-        let bind: Bind = Box::new(move |context| {
-            Arc::new(Typed::<S, M> {
+        let streams = ByteStream::is::<M::Answer>();
+        self.plain(service, M::SPEC, streams, |service| {
+            Box::new(Desk {
                 service,
+                serve: serve::<S, M>,
+                serving: Box::pin(None),
+            })
+        });
+    }
+
+    fn plain<S: Send + Sync + 'static>(
+        &mut self,
+        service: &Arc<S>,
+        spec: &'static MethodSpec,
+        streams: bool,
+        desk: fn(Arc<S>) -> Box<dyn Place>,
+    ) {
+        let handler: Box<dyn Desks> = Box::new(Handler {
+            service: Arc::clone(service),
+            desk,
+        });
+        let bind: Bind = Box::new(move |context| {
+            Arc::new(Plain {
                 context,
-                method: PhantomData,
+                handler,
+                spare: Mutex::default(),
             })
         });
         self.endpoints.push(Mounted {
-            spec: M::SPEC,
-            streams: ByteStream::is::<M::Answer>(),
+            spec,
+            streams,
             bind,
         });
     }
@@ -94,13 +114,95 @@ impl Mount {
     }
 }
 
-struct Typed<S, M> {
+/// Serves one request, from the body to the answer. The only future that is compiled for each method: it waits for nothing but
+/// the handler.
+async fn serve<S: Send + Sync + 'static, M: Handle<S>>(
     service: Arc<S>,
-    context: Context,
-    method: PhantomData<fn() -> M>,
+    mut call: Admitted,
+    body: Bytes,
+) -> Outcome {
+    let request = open::<S, M>(&mut call, &body)?;
+    let returned = M::call(&service, request, call.context()).await;
+    close::<S, M>(returned, call, &body)
 }
 
-impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
+/// Where a method's calls are served, one after the other, in the same memory.
+trait Place: Send {
+    fn begin(&mut self, call: Admitted, body: Bytes);
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome>;
+}
+
+struct Desk<S, F> {
+    service: Arc<S>,
+    serve: fn(Arc<S>, Admitted, Bytes) -> F,
+    serving: Pin<Box<Option<F>>>,
+}
+
+impl<S, F> Place for Desk<S, F>
+where
+    S: Send + Sync,
+    F: Future<Output = Outcome> + Send,
+{
+    fn begin(&mut self, call: Admitted, body: Bytes) {
+        let serving = (self.serve)(Arc::clone(&self.service), call, body);
+        self.serving.set(Some(serving));
+    }
+
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        match self.serving.as_mut().as_pin_mut() {
+            Some(serving) => serving.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Makes the desks of a method: its service, and the method's type in a function.
+trait Desks: Send + Sync {
+    fn desk(&self) -> Box<dyn Place>;
+}
+
+struct Handler<S> {
+    service: Arc<S>,
+    desk: fn(Arc<S>) -> Box<dyn Place>,
+}
+
+impl<S: Send + Sync> Desks for Handler<S> {
+    fn desk(&self) -> Box<dyn Place> {
+        (self.desk)(Arc::clone(&self.service))
+    }
+}
+
+/// A method that is neither cached nor streams.
+struct Plain {
+    context: Context,
+    handler: Box<dyn Desks>,
+    /// Where no call is served at the moment.
+    spare: Mutex<Vec<Box<dyn Place>>>,
+}
+
+/// More than these are not kept. A request that ends at once needs one of them.
+const SPARE: usize = 64;
+
+impl Plain {
+    async fn serve(&self, mut call: Admitted, body: Bytes) -> Outcome {
+        self.context.reserve(&mut call).await?;
+        let spare = self.spare().pop();
+        let mut place = spare.unwrap_or_else(|| self.handler.desk());
+        place.begin(call, body);
+        let outcome = poll_fn(|cx| place.poll(cx)).await;
+        let mut spare = self.spare();
+        if spare.len() < SPARE {
+            spare.push(place);
+        }
+        outcome
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Box<dyn Place>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoint for Plain {
     fn context(&self) -> &Context {
         &self.context
     }
@@ -112,72 +214,13 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Typed<S, M> {
         deadline: Instant,
         slot: &mut Serving,
     ) {
-        // One future and two plain functions, since this is compiled once a method: a future costs the compiler more.
         slot.set(async move {
             let headers = message.headers.take();
-            let admitted = self.context.admit(headers, received, deadline);
-            let outcome = match open::<S, M>(&self.context, admitted, &message.payload) {
-                Ok((request, mut call)) => match self.context.reserve(&mut call).await {
-                    Ok(()) => {
-                        let returned = M::call(&self.service, request, call.context()).await;
-                        close::<S, M>(returned, call, &message.payload)
-                    }
-                    Err(refusal) => Err(refusal),
-                },
+            let outcome = match self.context.admit(headers, received, deadline) {
+                Ok(call) => self.serve(call, message.payload).await,
                 Err(refusal) => Err(refusal),
             };
             self.context.finish(message.reply, deadline, outcome).await
         });
     }
-}
-
-/// What comes before the handler.
-pub(crate) fn open<'m, S, M: Handle<S>>(
-    context: &Context,
-    admitted: Result<Admitted, Error>,
-    body: &'m [u8],
-) -> Result<(M::Request<'m>, Admitted), Error> {
-    let mut call = admitted?;
-    let body = call.codec.body_or_unit(body);
-    let request = match call.codec.decode(body) {
-        Ok(request) => request,
-        Err(error) => return Err(context.undecodable(&error)),
-    };
-    if let Some(keys) = &mut call.keys {
-        M::request_keys(&request, keys)?;
-        keys.request_done();
-    }
-    Ok((request, call))
-}
-
-/// What comes after it.
-pub(crate) fn close<S, M: Handle<S>>(
-    returned: Result<M::Answer, M::Error>,
-    mut call: Admitted,
-    body: &[u8],
-) -> Outcome {
-    let value = match returned {
-        Ok(value) => value,
-        Err(error) => return Ok(Err(call.failure(&error, error.to_wire()))),
-    };
-    let codec = call.codec;
-    if let Some(keys) = &mut call.keys
-        && let Err(error) = M::response_keys(&value, Sent { codec, body }, keys)
-    {
-        // The caller did nothing wrong here: the service made an id that cannot be stored.
-        return Err(internal(&error));
-    }
-    let content = match ByteStream::of_answer(value) {
-        Ok(stream) => Content::Stream(stream),
-        Err(value) => {
-            let (codec, stored) = call.codecs();
-            let encode = |codec: Codec| Ok((codec.encode(&value)?, codec));
-            let stored = stored.map(encode).transpose();
-            match (codec.encode(&value), stored) {
-                (Ok(body), Ok(stored)) => Content::Bytes(body, stored),
-                (Err(error), _) | (_, Err(error)) => return Err(internal(&error)),
-            }
-        }
-    };
-    Ok(Ok(call.answer(content)))
 }

@@ -1,8 +1,8 @@
 //! The RPC runtime: description, dispatch, discovery, limits, drain.
 //!
 //! A request's way: `endpoint` takes it from the subscription and polls it once in place; `admit` sees what it is written in
-//! and holds room for its answer; `invoke` decodes it, calls the handler and encodes the answer; `finish` replies and hands
-//! the answer to the stores. What answers `$SRV` is `discovery`, what stops it all is `running`.
+//! and holds room for its answer; `invoke` has it served, by way of `typed`, which decodes it, calls the handler and encodes the
+//! answer; `finish` replies and hands the answer to the stores. What answers `$SRV` is `discovery`, what stops it all is `running`.
 //!
 //! It meets the engine in `finish` only: "here are the bytes of a reply, and where they belong".
 
@@ -26,6 +26,7 @@ mod start_error;
 mod stats;
 mod stores;
 mod streaming;
+mod typed;
 
 pub use invoke::Mount;
 pub(crate) use local::local;

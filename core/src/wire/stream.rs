@@ -64,25 +64,22 @@ impl ByteStream {
         std::any::TypeId::of::<T>() == std::any::TypeId::of::<Self>()
     }
 
-    /// `value` as a stream, if it is one; or else as it was.
+    /// The stream that `answer` is, if it is one; an empty one takes its place.
     ///
     /// Serde cannot carry a stream, and a trait of our own for answers could not have both "whatever is `Serialize`" and this:
     /// so it is asked for by its type, here and in `put_into`, and nowhere else.
-    pub(crate) fn of_answer<T: 'static>(value: T) -> Result<Self, T> {
-        let mut value = Some(value);
-        let stream = (&mut value as &mut dyn Any).downcast_mut::<Option<Self>>();
-        match stream.and_then(Option::take) {
-            Some(stream) => Ok(stream),
-            // Nothing was taken: the only other way out of `value` is the cast above.
-            None => value.map_or_else(|| unreachable!("the value is still there"), Err),
-        }
+    pub(crate) fn take_from(answer: &mut dyn Any) -> Option<Self> {
+        let stream = answer.downcast_mut::<Self>()?;
+        Some(std::mem::replace(stream, Self::new(tokio::io::empty())))
     }
 
-    /// Puts it into `answer`, where that is a place for one: an `Option<ByteStream>`.
-    pub(crate) fn put_into(self, answer: &mut dyn Any) {
-        if let Some(answer) = answer.downcast_mut::<Option<Self>>() {
-            *answer = Some(self);
-        }
+    /// Puts it into `answer`, where that is a place for one: an `Option<ByteStream>`. Says whether it is.
+    pub(crate) fn put_into(self, answer: &mut dyn Any) -> bool {
+        let Some(answer) = answer.downcast_mut::<Option<Self>>() else {
+            return false;
+        };
+        *answer = Some(self);
+        true
     }
 }
 
@@ -124,15 +121,10 @@ mod tests {
 
     #[test]
     fn a_stream_is_told_from_any_other_answer() {
-        assert!(ByteStream::of_answer(ByteStream::new(tokio::io::empty())).is_ok());
-        assert_eq!(
-            ByteStream::of_answer("text".to_owned()).unwrap_err(),
-            "text"
-        );
-        assert_eq!(ByteStream::of_answer(Some(7)).unwrap_err(), Some(7));
+        assert!(ByteStream::take_from(&mut ByteStream::new(tokio::io::empty())).is_some());
+        assert!(ByteStream::take_from(&mut "text".to_owned()).is_none());
         let (mut place, mut other) = (None::<ByteStream>, None::<u8>);
-        ByteStream::new(tokio::io::empty()).put_into(&mut place);
-        ByteStream::new(tokio::io::empty()).put_into(&mut other);
-        assert!(place.is_some() && other.is_none());
+        assert!(ByteStream::new(tokio::io::empty()).put_into(&mut place) && place.is_some());
+        assert!(!ByteStream::new(tokio::io::empty()).put_into(&mut other));
     }
 }

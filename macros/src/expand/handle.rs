@@ -155,11 +155,17 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
     } = given(names, method);
     let ident = method.ident();
     let call = quote!(<S as #service>::#ident(service, #(#arguments),*));
-    let call = match &method.output {
-        Output::Result { .. } => call,
+    let (returned, split) = match &method.output {
+        Output::Result { .. } => (
+            quote!(::core::result::Result<Self::Answer, Self::Error>),
+            quote!(returned),
+        ),
         Output::Other(ty) => {
             let pick = names.pick(ty);
-            quote!(#private::settle::<#pick, _>(#call))
+            (
+                quote!(#ty),
+                quote!(<#pick as #private::Outcome<#ty>>::split(returned)),
+            )
         }
     };
     let (request_keys, request_name) = fill(method, false);
@@ -178,6 +184,7 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
         #[allow(deprecated)]
         impl<S: #service> #private::Handle<S> for #hidden {
             type Request<'de> = #request;
+            type Returned = #returned;
 
             fn request_keys(
                 #request_name: &Self::Request<'_>,
@@ -199,11 +206,15 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
                 service: &'a S,
                 request: Self::Request<'a>,
                 #context: ::core::option::Option<&#private::Context>,
-            ) -> impl ::core::future::Future<
-                Output = ::core::result::Result<Self::Answer, Self::Error>
-            > + ::core::marker::Send {
+            ) -> impl ::core::future::Future<Output = Self::Returned> + ::core::marker::Send {
                 #unused
                 #call
+            }
+
+            fn split(
+                returned: Self::Returned,
+            ) -> ::core::result::Result<Self::Answer, Self::Error> {
+                #split
             }
         }
     }

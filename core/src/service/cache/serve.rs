@@ -1,7 +1,8 @@
 //! The generic part: an endpoint whose calls are looked for in the bucket first. Only methods with a cache are compiled with it.
 
 use super::super::finish::{Context, Outcome};
-use super::super::invoke::{Endpoint, Mount, Mounted, Serving, close, open};
+use super::super::invoke::{Endpoint, Mount, Mounted, Serving};
+use super::super::typed::{close, open};
 use super::Turn;
 use crate::__private::Handle;
 use crate::wire::codec::{Codec, CodecError};
@@ -52,9 +53,12 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Cached<S, M> {
     ) {
         slot.set(async move {
             let (context, service, reply) = (&self.context, &self.service, message.reply.take());
-            let admitted = context.admit(message.headers.take(), received, deadline);
-            let (request, mut call) = match open::<S, M>(context, admitted, &message.payload) {
-                Ok(opened) => opened,
+            let mut call = match context.admit(message.headers.take(), received, deadline) {
+                Ok(call) => call,
+                Err(refusal) => return context.finish(reply, deadline, Err(refusal)).await,
+            };
+            let request = match open::<S, M>(&mut call, &message.payload) {
+                Ok(request) => request,
                 Err(refusal) => return context.finish(reply, deadline, Err(refusal)).await,
             };
             let turn = Box::pin(context.look(&call, deadline, revive::<M::Answer>)).await;

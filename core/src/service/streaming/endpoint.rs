@@ -1,11 +1,9 @@
 //! The generic part of a streaming endpoint: decode the request, call the handler.
 
-use super::super::admit::Admitted;
 use super::super::finish::Context;
 use super::super::invoke::{Endpoint, Mounted, Serving};
 use crate::__private::HandleStream;
 use crate::streaming::head;
-use crate::wire::error::Error;
 use async_nats::Message;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -53,9 +51,12 @@ impl<S: Send + Sync + 'static, M: HandleStream<S>> Endpoint for Streaming<S, M> 
             let (context, body) = (&self.context, &message.payload);
             let headers = message.headers.take();
             let asked = headers.as_ref().and_then(head);
-            let admitted = context.admit_stream(headers, received);
-            let (request, call) = match decode::<S, M>(context, admitted, body) {
-                Ok(decoded) => decoded,
+            let call = match context.admit_stream(headers, received) {
+                Ok(call) => call,
+                Err(refusal) => return context.refuse(message.reply, refusal).await,
+            };
+            let request = match call.decode(body) {
+                Ok(request) => request,
                 Err(refusal) => return context.refuse(message.reply, refusal).await,
             };
             let (stream, side) = match context.open_stream(asked, &message, &call).await {
@@ -65,17 +66,5 @@ impl<S: Send + Sync + 'static, M: HandleStream<S>> Endpoint for Streaming<S, M> 
             let opening = M::open(&self.service, request, call.context(), side);
             context.run_stream(stream, opening, &call, deadline).await
         });
-    }
-}
-
-fn decode<'m, S, M: HandleStream<S>>(
-    context: &Context,
-    admitted: Result<Admitted, Error>,
-    body: &'m [u8],
-) -> Result<(M::Request<'m>, Admitted), Error> {
-    let call = admitted?;
-    match call.codec.decode(call.codec.body_or_unit(body)) {
-        Ok(request) => Ok((request, call)),
-        Err(error) => Err(context.undecodable(&error)),
     }
 }

@@ -84,11 +84,6 @@ impl CodecError {
         }
     }
 
-    /// A function, so that what it is made of is not compiled with every type that is decoded.
-    fn undecodable_json(error: &serde_json::Error) -> Self {
-        Self::new("JSON", false, error)
-    }
-
     /// The bytes say that they are of a type that nobody here reads.
     pub(crate) fn unknown(content_type: &str, own: Codec) -> Self {
         let content_type = super::header::sanitize(content_type, 128);
@@ -178,7 +173,7 @@ trait Encode {
 
 impl<T: Serialize + ?Sized> Encode for &T {
     fn json(&self, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        self.serialize(&mut serde_json::Serializer::new(into))
+        (**self).serialize(&mut serde_json::Serializer::new(into))
     }
 
     #[cfg(feature = "msgpack")]
@@ -189,6 +184,53 @@ impl<T: Serialize + ?Sized> Encode for &T {
     #[cfg(feature = "codecs")]
     fn custom(&self, codec: CustomCodec, into: &mut Vec<u8>) -> Result<(), FormatError> {
         codec.encode(self, into)
+    }
+}
+
+/// The place of a value as decoders see it, see [`Encode`]. There is one in it when they have ended well.
+pub(crate) trait Decode<'de> {
+    fn json(&mut self, from: &mut Json<'de>) -> Result<(), serde_json::Error>;
+    #[cfg(feature = "msgpack")]
+    fn msgpack(&mut self, from: &mut MessagePack<'de>) -> Result<(), rmp_serde::decode::Error>;
+    #[cfg(feature = "codecs")]
+    fn custom(&mut self, codec: CustomCodec, from: &'de [u8]) -> Result<(), FormatError>;
+}
+
+type Json<'de> = serde_json::Deserializer<serde_json::de::SliceRead<'de>>;
+#[cfg(feature = "msgpack")]
+type MessagePack<'de> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'de, [u8]>>;
+
+impl<'de, T: Deserialize<'de>> Decode<'de> for Option<T> {
+    fn json(&mut self, from: &mut Json<'de>) -> Result<(), serde_json::Error> {
+        put(self, T::deserialize(from))
+    }
+
+    #[cfg(feature = "msgpack")]
+    fn msgpack(&mut self, from: &mut MessagePack<'de>) -> Result<(), rmp_serde::decode::Error> {
+        put(self, T::deserialize(from))
+    }
+
+    #[cfg(feature = "codecs")]
+    fn custom(&mut self, codec: CustomCodec, from: &'de [u8]) -> Result<(), FormatError> {
+        put(self, codec.decode(from))
+    }
+}
+
+fn put<T, E>(place: &mut Option<T>, value: Result<T, E>) -> Result<(), E> {
+    match value {
+        Ok(value) => {
+            *place = Some(value);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a decoder that has ended well has put there.
+pub(crate) fn decoded<T>(value: Option<T>) -> T {
+    match value {
+        Some(value) => value,
+        None => unreachable!("it was decoded"),
     }
 }
 
@@ -226,35 +268,49 @@ impl Codec {
     /// # Errors
     /// When the bytes are not a `T`, something follows it, or it is nested too deep.
     pub fn decode<'de, T: Deserialize<'de>>(self, bytes: &'de [u8]) -> Result<T, CodecError> {
+        let mut value = None;
+        match self.decode_into(bytes, &mut value) {
+            Ok(()) => Ok(decoded(value)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same, compiled once for all types.
+    pub(crate) fn decode_into<'de>(
+        self,
+        bytes: &'de [u8],
+        value: &mut dyn Decode<'de>,
+    ) -> Result<(), CodecError> {
         match self {
-            // serde_json limits the depth to 128 and refuses what trails.
-            Codec::Json => match serde_json::from_slice(bytes) {
-                Ok(value) => Ok(value),
-                Err(error) => Err(CodecError::undecodable_json(&error)),
-            },
+            Codec::Json => {
+                // It limits the depth to 128; what trails is asked for.
+                let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+                value
+                    .json(&mut deserializer)
+                    .and_then(|()| deserializer.end())
+                    .map_err(|error| CodecError::new("JSON", false, &error))
+            }
             #[cfg(feature = "msgpack")]
             Codec::MessagePack => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
                 deserializer.set_max_depth(MAX_DEPTH);
-                let value = T::deserialize(&mut deserializer)
-                    .map_err(|e| CodecError::new("MessagePack", false, &e))?;
+                value
+                    .msgpack(&mut deserializer)
+                    .map_err(|error| CodecError::new("MessagePack", false, &error))?;
                 // There is no way to ask how much was read; only "no further marker" means that all of it was.
                 match serde::de::IgnoredAny::deserialize(&mut deserializer) {
-                    Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => {}
-                    _ => {
-                        return Err(CodecError::new(
-                            "MessagePack",
-                            false,
-                            &"something follows the value",
-                        ));
-                    }
+                    Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(()),
+                    _ => Err(CodecError::new(
+                        "MessagePack",
+                        false,
+                        &"something follows the value",
+                    )),
                 }
-                Ok(value)
             }
             #[cfg(feature = "codecs")]
-            Codec::Custom(custom) => custom
-                .decode(bytes)
-                .map_err(|e| CodecError::new(custom.name(), false, &e)),
+            Codec::Custom(custom) => value
+                .custom(custom, bytes)
+                .map_err(|error| CodecError::new(custom.name(), false, &error)),
         }
     }
 
