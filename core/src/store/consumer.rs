@@ -9,11 +9,12 @@
 
 mod contact;
 mod place;
+mod restart;
 
 pub(crate) use contact::Contact;
 
-use super::error::{Refusal, StoreError};
-use super::stream::{Stored, Stream, back_off};
+use super::error::StoreError;
+use super::stream::{Stored, Stream};
 use async_nats::connection::State;
 use async_nats::{Message, Statistics, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -28,12 +29,12 @@ use std::time::{Duration, Instant};
 pub(crate) const WATCH_HEARTBEAT: Duration = Duration::from_secs(2);
 /// Heartbeats of a consumer that reads what is there: when messages are purged under it, the next one ends the wait.
 pub(crate) const READ_HEARTBEAT: Duration = Duration::from_millis(500);
-/// The server removes a consumer whose inbox nobody listens to after this long, should the deletion get lost.
-const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 /// How often an idle consumer looks whether the connection was made anew.
 const TICK: Duration = Duration::from_millis(500);
 /// How long refusals (a missing bucket, a limit) are borne before they are believed: a server that starts gives them too.
 const BELIEVE_AFTER: Duration = Duration::from_secs(10);
+/// How long a consumer of a replicated stream may bring nothing before it asks whether the stream has a leader.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// How many heartbeats may say that the server still waits for an answer that it was given.
 const STALLS: u32 = 2;
 /// The same where the server is known not to hear them, as a time without a message.
@@ -124,6 +125,8 @@ pub(crate) struct OrderedConsumer {
     /// Where the interruption is whose gaps are looked for: the last sequence before it, and the last one it may hold.
     interruption: Option<(u64, u64)>,
     contact: Arc<Contact>,
+    /// When the stream was known to have a leader.
+    looked: Instant,
     /// The connection's, which count how often it was made.
     statistics: Arc<Statistics>,
 }
@@ -151,24 +154,12 @@ struct Live {
     stalls: u32,
 }
 
-struct Inbox {
-    subject: String,
-    subscriber: Subscriber,
-}
-
 #[derive(Debug, PartialEq, Eq)]
 enum Initial {
     Coming,
     /// The last of them was delivered; saying so is next.
     Over,
     Said,
-}
-
-#[derive(serde::Deserialize)]
-struct ConsumerInfo {
-    name: String,
-    #[serde(default)]
-    num_pending: u64,
 }
 
 impl OrderedConsumer {
@@ -194,7 +185,7 @@ impl OrderedConsumer {
             consumer.look_for_gaps(info.state.first_seq, head);
         }
         let inbox = consumer.subscribe().await?;
-        consumer.create(inbox).await?;
+        consumer.create(inbox, None).await?;
         Ok(consumer)
     }
 
@@ -221,6 +212,7 @@ impl OrderedConsumer {
             covered: bookmark.position,
             interruption: None,
             contact: Arc::default(),
+            looked: Instant::now(),
         }
     }
 
@@ -389,6 +381,7 @@ impl OrderedConsumer {
             None => {}
             Some(StatusCode::IDLE_HEARTBEAT) => {
                 self.heartbeat(&message).await;
+                self.look_for_a_leader().await;
                 return Ok(self.live.is_some().then_some(Step::Alive));
             }
             // The consumer was deleted, or its leader changed.
@@ -407,6 +400,7 @@ impl OrderedConsumer {
         live.sequence = place.consumer_sequence;
         live.stalls = 0;
         self.attempt = 0;
+        self.looked = live.seen;
         self.head = self.head.max(place.stream_sequence);
         let initial = self.initial == Initial::Coming;
         if initial && (place.pending == 0 || place.stream_sequence >= self.initial_end) {
@@ -517,157 +511,6 @@ impl OrderedConsumer {
         }
     }
 
-    /// Makes the consumer anew, from where it was, however long that takes.
-    async fn resume(&mut self) -> Result<(), StoreError> {
-        let mut refused_since = None;
-        loop {
-            if self.attempt > 0 {
-                let (base, max) = (Duration::from_millis(100), Duration::from_secs(5));
-                tokio::time::sleep(back_off(self.attempt - 1, base, max)).await;
-            }
-            self.attempt += 1;
-            let mut inbox = self.subscribe().await?;
-            let client = self.stream.js.client();
-            while client.connection_state() != State::Connected {
-                // Nothing can come; the wait ends early only when the connection has been given up.
-                let wait = tokio::time::timeout(Duration::from_millis(50), inbox.subscriber.next());
-                if let Ok(None) = wait.await {
-                    break;
-                }
-            }
-            let error = match self.recreate(inbox).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            tracing::debug!(stream = ?self.stream, %error, "a consumer could not be made again yet");
-            if matches!(error, StoreError::Timeout | StoreError::Unavailable { .. }) {
-                refused_since = None;
-            } else if refused_since.get_or_insert_with(Instant::now).elapsed() > BELIEVE_AFTER {
-                return Err(error);
-            }
-        }
-    }
-
-    async fn recreate(&mut self, inbox: Inbox) -> Result<(), StoreError> {
-        let info = self.stream.info().await?;
-        let last = info.state.last_seq;
-        self.replicated = info.config.num_replicas > 1;
-        self.floor = last;
-        let another = info.created != self.created;
-        // The server lost its last messages, and gives their numbers to new ones. A replica may just be behind.
-        let shorter = last < self.head && !(self.replicated && self.lags_behind(last).await);
-        if another || shorter {
-            self.created = info.created;
-            self.head = last;
-            self.covered = 0;
-            self.interruption = None;
-            // Everything in another bucket of the same name is new.
-            self.position = if another { 0 } else { self.position.min(last) };
-            if self.starts_over {
-                self.start_over(last);
-            }
-        } else if self.initial == Initial::Said {
-            self.look_for_gaps(info.state.first_seq, last);
-        }
-        self.create(inbox).await
-    }
-
-    fn start_over(&mut self, last: u64) {
-        self.position = 0;
-        self.initial = Initial::Coming;
-        self.initial_end = last;
-        if self.options.start != Start::All {
-            self.options.start = Start::Last;
-        }
-        self.said.clear();
-        self.said.push_back(Step::Reset);
-    }
-
-    /// Whether the stream's end is only told late: by a leader that was cut off, say, or has just been chosen.
-    async fn lags_behind(&self, told: u64) -> bool {
-        for attempt in 0..4 {
-            let (base, max) = (Duration::from_millis(100), Duration::from_secs(1));
-            tokio::time::sleep(back_off(attempt, base, max)).await;
-            match self.stream.info().await {
-                Ok(info) if info.created != self.created => return false,
-                Ok(info) if info.state.last_seq > told => return true,
-                _ => {}
-            }
-        }
-        false
-    }
-
-    /// An inbox, before the consumer: nothing is to be delivered to nobody.
-    async fn subscribe(&self) -> Result<Inbox, StoreError> {
-        let client = self.stream.js.client();
-        let subject = client.new_inbox();
-        match client.subscribe(subject.clone()).await {
-            Ok(subscriber) => Ok(Inbox {
-                subject,
-                subscriber,
-            }),
-            Err(_) => Err(StoreError::Unavailable {
-                reason: "the connection is closed".to_owned(),
-            }),
-        }
-    }
-
-    async fn create(&mut self, inbox: Inbox) -> Result<(), StoreError> {
-        let connects = connects(&self.statistics);
-        let mut config = serde_json::json!({
-            "deliver_subject": inbox.subject,
-            "ack_policy": "none",
-            "max_deliver": 1,
-            "replay_policy": "instant",
-            "flow_control": true,
-            "idle_heartbeat": nanos(self.options.heartbeat),
-            "inactive_threshold": nanos(INACTIVE_THRESHOLD),
-            "mem_storage": true,
-            "num_replicas": 1,
-        });
-        if self.options.headers_only {
-            config["headers_only"] = true.into();
-        }
-        match self.options.filters.as_slice() {
-            [filter] => config["filter_subject"] = filter.as_str().into(),
-            filters => config["filter_subjects"] = filters.into(),
-        }
-        let last_ones = self.options.start == Start::Last && self.initial == Initial::Coming;
-        // Beginning with the last ones again never comes further than one window.
-        self.by_sequence = last_ones && self.unheard && self.position > 0;
-        if last_ones && !self.by_sequence {
-            // Interrupted in the initial messages, it begins with the last ones again and passes over what it had:
-            // by sequence, revisions come that are not the last, and each must be asked for.
-            config["deliver_policy"] = "last_per_subject".into();
-        } else {
-            config["deliver_policy"] = "by_start_sequence".into();
-            config["opt_start_seq"] = (self.position + 1).into();
-        }
-        let name = self.stream.name();
-        let body = serde_json::json!({ "stream_name": name, "config": config });
-        let subject = format!("CONSUMER.CREATE.{name}");
-        let made: Result<ConsumerInfo, Refusal> = self.stream.request(subject, &body).await;
-        let made = made.map_err(|refusal| refusal.about(self.stream.bucket()))?;
-        if made.num_pending == 0 {
-            if self.initial == Initial::Coming {
-                self.initial = Initial::Over;
-            } else if !self.replicated {
-                self.covered = self.covered.max(self.floor);
-            }
-        }
-        self.contact.opened();
-        self.live = Some(Live {
-            name: made.name,
-            subscriber: inbox.subscriber,
-            sequence: 0,
-            seen: Instant::now(),
-            connects,
-            answered: None,
-            stalls: 0,
-        });
-        Ok(())
-    }
-
     /// Gives the consumer up, and has it deleted.
     fn abandon(&mut self) {
         let Some(live) = self.live.take() else { return };
@@ -693,8 +536,4 @@ impl Drop for OrderedConsumer {
 
 fn connects(statistics: &Statistics) -> u64 {
     statistics.connects.load(Ordering::Relaxed)
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

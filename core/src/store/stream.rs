@@ -74,6 +74,22 @@ pub(crate) struct StreamInfo {
     pub(crate) state: StreamState,
     /// When the stream was made; another time means another stream of the same name.
     pub(crate) created: String,
+    #[serde(default)]
+    cluster: Option<Cluster>,
+}
+
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    leader: String,
+}
+
+impl StreamInfo {
+    /// Whether somebody leads the stream, as far as the server knows that told this: one that has lost the others answers, too.
+    pub(crate) fn has_leader(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_none_or(|cluster| !cluster.leader.is_empty())
+    }
 }
 
 #[derive(Debug, Clone, serde::Deserialize)]

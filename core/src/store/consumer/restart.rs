@@ -1,0 +1,231 @@
+//! How a consumer is made, and made again: from where it was, however long that takes, with pauses that grow.
+
+use super::{BELIEVE_AFTER, Initial, LOOK_AFTER, Live, OrderedConsumer, Start, Step, connects};
+use crate::store::error::{Refusal, StoreError};
+use crate::store::stream::{StreamInfo, back_off};
+use async_nats::Subscriber;
+use async_nats::connection::State;
+use futures_util::StreamExt as _;
+use std::time::{Duration, Instant};
+
+/// The server removes a consumer whose inbox nobody listens to after this long, should the deletion get lost.
+const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
+/// How long the first attempt to make a consumer again waits for an answer; each one waits twice as long. While a leader is
+/// elected nobody answers, and whoever waits for that has it late.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) struct Inbox {
+    subject: String,
+    subscriber: Subscriber,
+}
+
+#[derive(serde::Deserialize)]
+struct ConsumerInfo {
+    name: String,
+    #[serde(default)]
+    num_pending: u64,
+}
+
+impl OrderedConsumer {
+    /// Asks, once in a while, whether the stream has a leader. A consumer on a server that is cut off from the others, with us,
+    /// says with every heartbeat that there is nothing new; nobody there can answer for the stream any more.
+    pub(super) async fn look_for_a_leader(&mut self) {
+        if !self.replicated || self.looked.elapsed() < LOOK_AFTER {
+            return;
+        }
+        self.looked = Instant::now();
+        if let Err(error) = self.led_info(FIRST_WAIT * 2).await {
+            tracing::debug!(stream = ?self.stream, %error, "a consumer is given up");
+            self.abandon();
+        }
+    }
+
+    /// Settings and state, unless nobody leads the stream.
+    async fn led_info(&self, wait: Duration) -> Result<StreamInfo, StoreError> {
+        let info = within(Some(wait), self.stream.info()).await?;
+        if info.has_leader() {
+            return Ok(info);
+        }
+        Err(StoreError::Unavailable {
+            reason: "the stream has no leader".to_owned(),
+        })
+    }
+
+    /// Makes the consumer anew, from where it was, however long that takes.
+    pub(super) async fn resume(&mut self) -> Result<(), StoreError> {
+        let mut refused_since = None;
+        loop {
+            if self.attempt > 0 {
+                let (base, max) = (Duration::from_millis(100), Duration::from_secs(5));
+                tokio::time::sleep(back_off(self.attempt - 1, base, max)).await;
+            }
+            self.attempt += 1;
+            let mut inbox = self.subscribe().await?;
+            let client = self.stream.js.client();
+            while client.connection_state() != State::Connected {
+                // Nothing can come; the wait ends early only when the connection has been given up.
+                let wait = tokio::time::timeout(Duration::from_millis(50), inbox.subscriber.next());
+                if let Ok(None) = wait.await {
+                    break;
+                }
+            }
+            let wait = FIRST_WAIT * (1 << (self.attempt - 1).min(3));
+            let error = match self.recreate(inbox, wait).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            tracing::debug!(stream = ?self.stream, %error, "a consumer could not be made again yet");
+            if matches!(error, StoreError::Timeout | StoreError::Unavailable { .. }) {
+                refused_since = None;
+            } else if refused_since.get_or_insert_with(Instant::now).elapsed() > BELIEVE_AFTER {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn recreate(&mut self, inbox: Inbox, wait: Duration) -> Result<(), StoreError> {
+        let info = self.led_info(wait).await?;
+        let last = info.state.last_seq;
+        self.replicated = info.config.num_replicas > 1;
+        self.floor = last;
+        let another = info.created != self.created;
+        // The server lost its last messages, and gives their numbers to new ones. A replica may just be behind.
+        let shorter = last < self.head && !(self.replicated && self.lags_behind(last).await);
+        if another || shorter {
+            self.created = info.created;
+            self.head = last;
+            self.covered = 0;
+            self.interruption = None;
+            // Everything in another bucket of the same name is new.
+            self.position = if another { 0 } else { self.position.min(last) };
+            if self.starts_over {
+                self.start_over(last);
+            }
+        } else if self.initial == Initial::Said {
+            self.look_for_gaps(info.state.first_seq, last);
+        }
+        self.create(inbox, Some(wait)).await
+    }
+
+    fn start_over(&mut self, last: u64) {
+        self.position = 0;
+        self.initial = Initial::Coming;
+        self.initial_end = last;
+        if self.options.start != Start::All {
+            self.options.start = Start::Last;
+        }
+        self.said.clear();
+        self.said.push_back(Step::Reset);
+    }
+
+    /// Whether the stream's end is only told late: by a leader that was cut off, say, or has just been chosen.
+    async fn lags_behind(&self, told: u64) -> bool {
+        for attempt in 0..4 {
+            let (base, max) = (Duration::from_millis(100), Duration::from_secs(1));
+            tokio::time::sleep(back_off(attempt, base, max)).await;
+            match self.stream.info().await {
+                Ok(info) if info.created != self.created => return false,
+                Ok(info) if info.state.last_seq > told => return true,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// An inbox, before the consumer: nothing is to be delivered to nobody.
+    pub(super) async fn subscribe(&self) -> Result<Inbox, StoreError> {
+        let client = self.stream.js.client();
+        let subject = client.new_inbox();
+        match client.subscribe(subject.clone()).await {
+            Ok(subscriber) => Ok(Inbox {
+                subject,
+                subscriber,
+            }),
+            Err(_) => Err(StoreError::Unavailable {
+                reason: "the connection is closed".to_owned(),
+            }),
+        }
+    }
+
+    /// Makes the consumer; the answer may take `wait`, or as long as any.
+    pub(super) async fn create(
+        &mut self,
+        inbox: Inbox,
+        wait: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let connects = connects(&self.statistics);
+        let mut config = serde_json::json!({
+            "deliver_subject": inbox.subject,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "flow_control": true,
+            "idle_heartbeat": nanos(self.options.heartbeat),
+            "inactive_threshold": nanos(INACTIVE_THRESHOLD),
+            "mem_storage": true,
+            "num_replicas": 1,
+        });
+        if self.options.headers_only {
+            config["headers_only"] = true.into();
+        }
+        match self.options.filters.as_slice() {
+            [filter] => config["filter_subject"] = filter.as_str().into(),
+            filters => config["filter_subjects"] = filters.into(),
+        }
+        let last_ones = self.options.start == Start::Last && self.initial == Initial::Coming;
+        // Beginning with the last ones again never comes further than one window.
+        self.by_sequence = last_ones && self.unheard && self.position > 0;
+        if last_ones && !self.by_sequence {
+            // Interrupted in the initial messages, it begins with the last ones again and passes over what it had:
+            // by sequence, revisions come that are not the last, and each must be asked for.
+            config["deliver_policy"] = "last_per_subject".into();
+        } else {
+            config["deliver_policy"] = "by_start_sequence".into();
+            config["opt_start_seq"] = (self.position + 1).into();
+        }
+        let name = self.stream.name();
+        let body = serde_json::json!({ "stream_name": name, "config": config });
+        let subject = format!("CONSUMER.CREATE.{name}");
+        let stream = &self.stream;
+        let made = within(wait, async {
+            let made: Result<ConsumerInfo, Refusal> = stream.request(subject, &body).await;
+            made.map_err(|refusal| refusal.about(stream.bucket()))
+        });
+        let made = made.await?;
+        if made.num_pending == 0 {
+            if self.initial == Initial::Coming {
+                self.initial = Initial::Over;
+            } else if !self.replicated {
+                self.covered = self.covered.max(self.floor);
+            }
+        }
+        self.contact.opened();
+        self.live = Some(Live {
+            name: made.name,
+            subscriber: inbox.subscriber,
+            sequence: 0,
+            seen: Instant::now(),
+            connects,
+            answered: None,
+            stalls: 0,
+        });
+        Ok(())
+    }
+}
+
+/// The answer, unless it takes longer than that.
+async fn within<T>(
+    wait: Option<Duration>,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    match wait {
+        Some(wait) => tokio::time::timeout(wait, answer)
+            .await
+            .unwrap_or(Err(StoreError::Timeout)),
+        None => answer.await,
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
