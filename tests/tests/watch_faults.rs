@@ -21,7 +21,7 @@ const HISTORY: i64 = 64;
 const NOTICED: Duration = Duration::from_secs(6);
 
 /// How long a view may be wrong about that: a server that was cut off with us stops to lead after some ten seconds only.
-const UNSEEN: Duration = Duration::from_secs(15);
+const UNSEEN: Duration = Duration::from_secs(20);
 
 /// A change: revision, key, value.
 type Change = (u64, String, u64);

@@ -155,7 +155,7 @@ impl<T> Watch<T> {
     }
 
     /// Whether the server delivers to it now, as far as is known: a network that swallows everything is noticed after
-    /// five seconds, and a server that was cut off from its cluster, and is reached all the same, after ten to twenty. A watch that was left behind, because nobody polled it, is not connected either.
+    /// five seconds, and a server that was cut off from its cluster, and is reached all the same, after 10 to 25. A watch that was left behind, because nobody polled it, is not connected either.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.feed.contact().is_open()

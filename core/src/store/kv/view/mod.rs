@@ -175,7 +175,7 @@ impl<T> Shared<T> {
 #[non_exhaustive]
 pub struct ViewStatus {
     /// Whether the server delivers to it, as far as is known. A network that swallows everything is noticed after five
-    /// seconds; a server that was cut off from its cluster, and is reached all the same, after ten to twenty.
+    /// seconds; a server that was cut off from its cluster, and is reached all the same, after 10 to 25.
     pub connected: bool,
     /// How long ago the server was heard last, by a change or by a heartbeat; those come every two seconds.
     pub age: Duration,
