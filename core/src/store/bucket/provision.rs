@@ -34,6 +34,7 @@ const UNANSWERED: u32 = 3;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const STREAM_NOT_FOUND: u64 = 10059;
+const INVALID_JSON: u64 = 10025;
 const STREAM_NAME_EXIST: u64 = 10058;
 const CLUSTER_NO_PEERS: u64 = 10005;
 /// The cluster has no leader, or the one that was asked is no more.
@@ -404,18 +405,21 @@ impl Api<'_> {
     /// Makes the bucket, unless somebody else just has.
     async fn create(&self) -> Result<(Value, bool), ProvisionError> {
         self.check_level().await?;
-        let config = self.spec.new_stream(self.kind);
+        let mut config = self.spec.new_stream(self.kind);
         let version = &self.js.client().server_info().version;
         let unsaid = config[FAST_INGEST].is_null() && !config["mirror"].is_object();
-        if self.kind == StoreKind::Kv && unsaid && version_of(version) >= Some(FAST_INGEST_SINCE) {
-            // Nobody asked for it, so it may not be what fails: another server of the cluster may be older than this one.
-            let mut faster = config.clone();
-            faster[FAST_INGEST] = json!(true);
-            if let Ok(info) = self.request("STREAM.CREATE", &faster).await? {
-                return Ok((info, true));
-            }
+        let offered = version_of(version) >= Some(FAST_INGEST_SINCE);
+        let unasked = self.kind == StoreKind::Kv && unsaid && offered;
+        if unasked {
+            config[FAST_INGEST] = json!(true);
         }
-        match self.request("STREAM.CREATE", &config).await? {
+        let mut answer = self.request("STREAM.CREATE", &config).await?;
+        if unasked && matches!(answer, Err((INVALID_JSON, _))) {
+            // The cluster has an older server, too, which does not know it; and nobody asked for it.
+            config[FAST_INGEST].take();
+            answer = self.request("STREAM.CREATE", &config).await?;
+        }
+        match answer {
             Ok(info) => Ok((info, true)),
             Err(error @ (STREAM_NAME_EXIST, _)) => match self.info().await? {
                 Some(info) => Ok((info, false)),

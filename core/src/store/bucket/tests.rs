@@ -40,8 +40,16 @@ async fn a_missing_bucket_is_made_as_the_clients_make_theirs() {
     .await
     .unwrap();
     let (mut ours, mut theirs) = (config(&js, "KV_b").await, config(&js, "KV_theirs").await);
+    // The one thing that theirs have not, and what the server notes of it.
+    assert_eq!(ours["allow_batched"], true);
     for config in [&mut ours, &mut theirs] {
-        for own in ["name", "subjects", "description"] {
+        for own in [
+            "name",
+            "subjects",
+            "description",
+            "allow_batched",
+            "metadata",
+        ] {
             config.as_object_mut().unwrap().remove(own);
         }
     }
