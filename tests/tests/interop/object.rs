@@ -116,7 +116,7 @@ async fn what_one_side_overwrites_or_deletes_the_other_sees_and_no_chunk_stays(
     let chunks = async || nats.messages("OBJ_o", "$O.o.C.>").await;
     for _ in 0..2 {
         peer.must("obj_put", put("a", pattern(3 * CHUNK))).await;
-        object.put_reader(&pattern(2 * CHUNK)[..]).await.unwrap();
+        object.put_reader(&pattern(2 * OURS)[..]).await.unwrap();
         assert_eq!(chunks().await, 2);
         let bytes = pattern(CHUNK / 2);
         peer.must("obj_put", put("a", &bytes)).await;
