@@ -395,7 +395,10 @@ impl Context {
         let trace = Trace::of(&span);
         let stored = upload_stream(jetstream, bucket, name, &trace, stream);
         let stored = stored.instrument(span.clone()).await;
-        telemetry::written(&span, stored.as_ref().ok().map(|_| 0));
+        match &stored {
+            Ok(_) => telemetry::written(&span, None),
+            Err(_) => telemetry::unwritten(&span),
+        }
         match stored {
             Ok(info) => {
                 if let Some(writer) = &store.writer {

@@ -182,6 +182,9 @@ pub(crate) fn written(span: &Span, revision: Option<u64>) {
 
 /// Says that a write has ended without being stored, or without that being known.
 pub(crate) fn unwritten(span: &Span) {
+    if span.is_disabled() {
+        return;
+    }
     span.record("code", "NotStored");
     span.record("otel.status_code", "ERROR");
 }
