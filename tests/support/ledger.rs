@@ -12,17 +12,17 @@ mod load;
 
 pub use check::Findings;
 
-use crate::{PATIENCE, soon};
+use crate::{PATIENCE, soon, until};
 use async_nats::jetstream;
 use check::adds_up;
 use history::History;
 use load::Load;
-use nats_service::{KvStore, Running, Server, nats_service};
+use nats_service::{KvStore, Running, Server, WriterStats, nats_service};
 use nats_service_testkit::{Proxy, TestCluster};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The bucket.
 pub const BUCKET: &str = "ledger";
@@ -32,6 +32,8 @@ const KEYS: usize = 12;
 const HISTORY: i64 = 64;
 /// Answers between two faults.
 const BETWEEN: usize = 60;
+/// How often the service's connection breaks at a time.
+const CUTS: usize = 5;
 
 /// What fails. Each is undone before the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +52,30 @@ pub enum Fault {
     ServiceReplaced,
     /// The connection of callers and readers breaks.
     ConnectionCut,
+    /// The service's connection breaks while it writes, a few times, so that nobody tells it that this was stored; and once
+    /// while the bucket's leader stands still, and dies, so that it was not.
+    ServiceCut,
 }
 
 impl Fault {
-    /// All of them.
+    /// All but the strictest.
     pub const ALL: [Self; 7] = [
         Self::LeaderKilled,
         Self::ServiceReplaced,
         Self::LeaderPaused,
         Self::ConnectionCut,
+        Self::LeaderCutOff,
+        Self::ServiceKilled,
+        Self::LeaderStopped,
+    ];
+    /// All of them. With these a service that is killed is forgiven the answers of its last moments only, and every write that
+    /// the server has acknowledged to it is looked for.
+    pub const STRICT: [Self; 8] = [
+        Self::LeaderKilled,
+        Self::ServiceReplaced,
+        Self::LeaderPaused,
+        Self::ConnectionCut,
+        Self::ServiceCut,
         Self::LeaderCutOff,
         Self::ServiceKilled,
         Self::LeaderStopped,
@@ -139,7 +156,12 @@ struct Instance {
 }
 
 impl Instance {
-    async fn start(number: u64, urls: Vec<String>, counter: Counter) -> Self {
+    async fn start(
+        number: u64,
+        urls: Vec<String>,
+        counter: Counter,
+        told: Option<Arc<History>>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -154,7 +176,14 @@ impl Instance {
         let started = runtime.spawn(async move {
             let nats = async_nats::connect(urls).await.expect("a connection");
             let js = jetstream::new(nats.clone());
-            let server = Server::new(nats).with_jetstream(js);
+            let mut server = Server::new(nats).with_jetstream(js);
+            if let Some(told) = told {
+                server = server.on_stored_write(move |write| {
+                    let revision = write.revision.unwrap_or(0);
+                    let stored = (number, write.key.clone(), revision);
+                    told.told().stored.push(stored);
+                });
+            }
             server
                 .serve(LedgerServer::new(counting))
                 .start()
@@ -168,6 +197,33 @@ impl Instance {
             running: Some(running),
             handled,
         }
+    }
+
+    /// How many writes are on their way.
+    fn in_flight(&self) -> usize {
+        let writers = self.running.iter().flat_map(Running::writer_stats);
+        writers.map(|writer| writer.in_flight).sum()
+    }
+
+    /// Returns in a moment in which one is.
+    async fn writes(&self) {
+        // Such a moment is over before a timer has run out.
+        while self.in_flight() == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Returns when all that it has answered by now is written.
+    async fn has_written(&self) {
+        let since = Instant::now();
+        // Ages are told to a fraction of a second.
+        let before = |age: Duration| age + Duration::from_secs(1) > since.elapsed();
+        let waits = |writer: &WriterStats| writer.oldest_pending.is_some_and(before);
+        until("it is written", async || {
+            let mut writers = self.running.iter().flat_map(Running::writer_stats);
+            !writers.any(|writer| waits(&writer))
+        })
+        .await;
     }
 
     fn kill(mut self) {
@@ -199,6 +255,35 @@ impl Instance {
     }
 }
 
+/// The network between somebody and the servers.
+struct Way(Vec<Proxy>);
+
+impl Way {
+    async fn to(urls: &[String]) -> Self {
+        let mut proxies = Vec::new();
+        for url in urls {
+            proxies.push(Proxy::start(url).await.expect("a proxy"));
+        }
+        Self(proxies)
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.0.iter().map(|proxy| proxy.url().to_owned()).collect()
+    }
+
+    /// Breaks every connection. All servers can be reached again, but for this one.
+    async fn cut(&self, avoid: Option<usize>) {
+        for proxy in &self.0 {
+            proxy.cut().await.expect("it cuts");
+        }
+        for (server, proxy) in self.0.iter().enumerate() {
+            if Some(server) != avoid {
+                proxy.pass().await.expect("it passes");
+            }
+        }
+    }
+}
+
 /// Runs every fault `rounds` times under load, and says what was found.
 ///
 /// # Panics
@@ -208,15 +293,16 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
     let cluster = cluster.start().await.expect("a cluster");
     let urls: Vec<String> = cluster.urls().into_iter().map(str::to_owned).collect();
     let counter = Counter::default();
-    let start = async |number| Instance::start(number, urls.clone(), counter.clone()).await;
-    let mut instance = start(1).await;
-    let mut proxies = Vec::new();
-    for url in &urls {
-        proxies.push(Proxy::start(url).await.expect("a proxy"));
-    }
-    let through: Vec<String> = proxies.iter().map(|proxy| proxy.url().to_owned()).collect();
+    let (callers, service) = (Way::to(&urls).await, Way::to(&urls).await);
     let history = Arc::<History>::default();
-    let load = Load::start(through, history.clone()).await;
+    let strict = faults.contains(&Fault::ServiceCut);
+    let start = async |number| {
+        let (urls, counter) = (service.urls(), counter.clone());
+        let told = strict.then(|| history.clone());
+        Instance::start(number, urls, counter, told).await
+    };
+    let mut instance = start(1).await;
+    let load = Load::start(callers.urls(), history.clone()).await;
     let mut findings = Findings::default();
     for fault in std::iter::repeat_n(faults, rounds).flatten() {
         load.answered(BETWEEN).await;
@@ -245,8 +331,11 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
             }
             Fault::ServiceKilled => {
                 // What its writer had not stored goes with it: that is what `write = "before_reply"` is for.
+                let answers = history.told().answers.len();
+                instance.has_written().await;
+                let settled = if strict { answers } else { 0 };
+                history.told().killed.insert(instance.number, settled);
                 let number = instance.number;
-                history.told().killed.insert(number);
                 instance.kill();
                 instance = start(number + 1).await;
             }
@@ -255,13 +344,26 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
                 instance = start(old.number + 1).await;
                 old.stop(&mut findings).await;
             }
-            Fault::ConnectionCut => {
-                for proxy in &proxies {
-                    proxy.cut().await.expect("it cuts");
+            Fault::ConnectionCut => callers.cut(None).await,
+            Fault::ServiceCut => {
+                for _ in 0..CUTS {
+                    soon("a write", instance.writes()).await;
+                    service.cut(None).await;
+                    load.answered(CUTS).await;
                 }
-                for proxy in &proxies {
-                    proxy.pass().await.expect("it passes");
-                }
+                let leader = leader(&cluster).await;
+                callers.cut(Some(leader)).await;
+                service.cut(Some(leader)).await;
+                load.answered(CUTS).await;
+                cluster.server(leader).pause().await.expect("it pauses");
+                until("writes wait", async || instance.in_flight() >= CUTS).await;
+                service.cut(Some(leader)).await;
+                another_leader(&cluster, leader).await;
+                // It wakes no more: it would pass on what it was sent.
+                cluster.server(leader).kill().await.expect("it fails");
+                cluster.server(leader).restart().await.expect("it is back");
+                callers.cut(None).await;
+                service.cut(None).await;
             }
         }
         cluster.wait_ready().await.expect("the cluster comes back");
@@ -285,7 +387,7 @@ async fn leader(cluster: &TestCluster) -> usize {
 }
 
 async fn another_leader(cluster: &TestCluster, old: usize) {
-    crate::until("another leader", async || leader(cluster).await != old).await;
+    until("another leader", async || leader(cluster).await != old).await;
 }
 
 /// How long a call may take; short, so that what is refused is tried again soon.

@@ -40,6 +40,7 @@ pub(super) fn problems(told: &Told, held: &Held) -> Vec<String> {
         nothing_old_returns(name, revisions, &mut found);
     }
     nothing_acknowledged_is_lost(told, &known, &mut found);
+    nothing_stored_is_lost(told, &known, &mut found);
     the_watch_misses_nothing(told, held, &mut found);
     a_compare_and_set_is_granted_once(told, held, &mut found);
     found
@@ -107,6 +108,22 @@ fn nothing_acknowledged_is_lost(
         {
             found.push(format!(
                 "{earlier:?} was acknowledged before {answer:?} was asked for, and is newer: {revision}"
+            ));
+        }
+    }
+}
+
+/// What a service was told to be stored has that revision.
+fn nothing_stored_is_lost(
+    told: &Told,
+    known: &BTreeMap<String, Vec<Kept>>,
+    found: &mut Vec<String>,
+) {
+    for (by, name, revision) in &told.stored {
+        let is_that = |kept: &Kept| (kept.revision, kept.by) == (*revision, *by);
+        if !known[name].iter().any(is_that) {
+            found.push(format!(
+                "{by} was told that {name} is stored with revision {revision}, and it is not there"
             ));
         }
     }

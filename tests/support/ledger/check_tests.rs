@@ -124,13 +124,16 @@ fn an_answer_whose_write_another_instance_made_is_found() {
 #[test]
 fn what_was_to_be_written_later_may_go_with_a_killed_service_and_nothing_else_may() {
     let mut story = Story::sound();
-    story.told.killed.insert(1);
+    story.told.killed.insert(1, 3);
     story.loses("later.0", 5);
     story.has(&[]);
-    // Another instance has answered this one, and that one was written before it was answered.
-    story.loses("later.0", 8);
-    story.loses("first.0", 4);
-    story.has(&["\"first.0\", number: 2", "\"later.0\", number: 3"]);
+    // One was written long before; another instance has answered the next; and the last was written before it was answered.
+    for (name, revision, number) in [("later.0", 2, 1), ("later.0", 8, 3), ("first.0", 4, 2)] {
+        let mut story = Story::sound();
+        story.told.killed.insert(1, 3);
+        story.loses(name, revision);
+        story.has(&[&format!("\"{name}\", number: {number}, by: ")]);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Count, HISTORY, KEYS};
 use nats_service::{KvStore, Operation, ReadLevel};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 /// The key that is contended for.
@@ -51,13 +51,16 @@ impl Kept {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     pub(super) answers: Vec<Answer>,
-    /// Instances that were killed: what they had answered and not written yet is gone.
-    pub(super) killed: BTreeSet<u64>,
+    /// Instances that were killed, and how many answers had been written or given up long before: of what they answered after
+    /// those, what they had not written yet is gone.
+    pub(super) killed: BTreeMap<u64, usize>,
     pub(super) granted: Vec<Grant>,
     /// Compare-and-sets of which nothing is known.
     pub(super) unknown: u64,
     /// What the watch brought, in order.
     pub(super) seen: Vec<(String, Kept)>,
+    /// What the services were told to be stored: the instance, the key, the revision.
+    pub(super) stored: Vec<(u64, String, u64)>,
     /// What it said that it must not.
     pub(super) wrong: Vec<String>,
 }
@@ -65,9 +68,13 @@ pub(super) struct Told {
 impl Told {
     /// The answers that have to be in the bucket.
     pub(super) fn acknowledged(&self) -> impl Iterator<Item = &Answer> {
-        let may_be_lost =
-            |answer: &Answer| answer.key.starts_with("later.") && self.killed.contains(&answer.by);
-        self.answers.iter().filter(move |a| !may_be_lost(a))
+        let may_be_lost = |(place, answer): &(usize, &Answer)| {
+            let settled = self.killed.get(&answer.by);
+            answer.key.starts_with("later.") && settled.is_some_and(|settled| place >= settled)
+        };
+        let answers = self.answers.iter().enumerate();
+        let answers = answers.filter(move |answer| !may_be_lost(answer));
+        answers.map(|(_, answer)| answer)
     }
 
     pub(super) fn saw(&mut self, key: String, revision: u64, count: &Count) {
