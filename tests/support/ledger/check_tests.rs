@@ -290,3 +290,14 @@ fn counts_that_do_not_add_up_are_found() {
     writer.written = 7;
     assert!(adds_up(10, &writer).is_err(), "one was counted twice");
 }
+
+#[test]
+fn a_write_that_is_not_where_the_server_said_it_is_is_found() {
+    let mut story = Story::sound();
+    let kept = story.held["later.0"].revisions[0];
+    let told = (kept.by, "later.0".to_owned(), kept.revision);
+    story.told.stored.push(told);
+    story.has(&[]);
+    story.told.stored.push((kept.by, "later.0".to_owned(), 999));
+    story.has(&["later.0 is stored with revision 999"]);
+}
