@@ -3,7 +3,7 @@
 
 use super::start_error::StartError;
 use crate::store::persist::{Hooks, Writer, WriterLimits, Writers};
-use crate::store::{BucketSpec, provision};
+use crate::store::{BucketSettings, Provisioned, provision};
 use crate::wire::spec::{MethodSpec, StoreKind, StoreSpec, WriteMode};
 use async_nats::jetstream;
 
@@ -18,7 +18,7 @@ pub(crate) struct BoundStore {
 /// The buckets of a server, each with its writer.
 #[derive(Debug)]
 pub(crate) struct Stores {
-    buckets: Vec<(StoreKind, BucketSpec, Writer)>,
+    buckets: Vec<(Provisioned, Writer)>,
     writers: Writers,
 }
 
@@ -29,20 +29,19 @@ impl Stores {
         hooks: Hooks,
         methods: &[&'static MethodSpec],
     ) -> Result<Self, StartError> {
-        let mut wanted: Vec<(StoreKind, BucketSpec)> = Vec::new();
+        let mut wanted: Vec<(StoreKind, BucketSettings)> = Vec::new();
         for store in methods.iter().flat_map(|method| method.stores) {
-            let same = |(kind, bucket): &&mut (StoreKind, BucketSpec)| {
-                *kind == store.kind && bucket.name == store.bucket.name
-            };
-            match wanted.iter_mut().find(same) {
-                Some((_, bucket)) => *bucket = bucket.merge(&store.bucket)?,
-                None => wanted.push((store.kind, store.bucket)),
+            let named = BucketSettings::from(&store.bucket);
+            let mut others = wanted.iter_mut();
+            match others.find(|(kind, other)| *kind == store.kind && other.name() == named.name()) {
+                Some((_, other)) => other.merge(named)?,
+                None => wanted.push((store.kind, named)),
             }
         }
         let writers = Writers::new(jetstream.clone(), limits, hooks);
         let mut buckets = Vec::with_capacity(wanted.len());
-        for (kind, spec) in wanted {
-            let bucket = provision(&jetstream, kind, &spec).await?;
+        for (kind, settings) in wanted {
+            let bucket = provision(&jetstream, kind, &settings).await?;
             let writer = writers
                 .writer(&bucket)
                 .await
@@ -50,7 +49,7 @@ impl Stores {
                     subject: "the inbox of a writer".to_owned(),
                     source,
                 })?;
-            buckets.push((kind, spec, writer));
+            buckets.push((bucket, writer));
         }
         Ok(Self { buckets, writers })
     }
@@ -72,8 +71,8 @@ impl Stores {
     pub(crate) fn writer(&self, store: &StoreSpec) -> Option<Writer> {
         let mut buckets = self.buckets.iter();
         let found = buckets
-            .find(|(kind, bucket, _)| *kind == store.kind && bucket.name == store.bucket.name);
-        found.map(|(_, _, writer)| writer.clone())
+            .find(|(bucket, _)| bucket.kind == store.kind && bucket.name == store.bucket.name);
+        found.map(|(_, writer)| writer.clone())
     }
 
     pub(crate) fn writers(&self) -> &Writers {

@@ -14,11 +14,11 @@ pub(crate) mod persist;
 mod shared;
 pub(crate) mod stream;
 
-pub(crate) use bucket::provision;
 pub use bucket::{
     BucketConflict, BucketSettings, BucketSpec, Difference, Origin, Placement, Provision,
     ProvisionError, Republish, Storage,
 };
+pub(crate) use bucket::{Provisioned, provision};
 pub use error::{StoreError, TtlRule};
 pub use key::{
     Any, Capture, CaptureForm, KeyError, KeyFilter, KeyRule, KeySource, KeyTemplate, KeyToken,

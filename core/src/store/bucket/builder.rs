@@ -1,15 +1,17 @@
-//! The settings of a KV bucket that a program makes at run time: all that the server has for one.
+//! The settings of a bucket, as a program names them at run time: all that the server has for one.
 //!
-//! An attribute has the few that services name; here is the rest, too: where it is placed, what it copies, what it republishes.
+//! An attribute has the few that services name, and becomes the same; here is the rest, too: where it is placed, what it copies,
+//! what it republishes.
 
-use super::settings::{
-    FAST_INGEST, Named, Settings, boolean, compressed, duration, nanos, number, quoted, setting,
-    whole,
-};
-use super::{Provision, ProvisionError, Storage};
-use crate::wire::spec::StoreKind;
-use serde_json::{Map, Value, json};
+use super::settings::{self, Setting, nanos};
+use super::{BucketSpec, Provision, ProvisionError, Storage};
+use serde_json::{Value, json};
 use std::time::Duration;
+
+/// What stands before the name of a KV bucket in that of its stream.
+const STREAM: &str = "KV_";
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// What a KV bucket is to be like: for [`KvStore::create`](crate::KvStore::create).
 ///
@@ -41,27 +43,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 #[must_use = "settings make no bucket by themselves: pass them to `KvStore::create`"]
 pub struct BucketSettings {
-    name: String,
-    history: Option<u8>,
-    ttl: Option<Duration>,
-    key_ttl: Option<bool>,
-    limit_markers: Option<Duration>,
-    description: Option<String>,
-    replicas: Option<u8>,
-    storage: Option<Storage>,
-    max_bytes: Option<u64>,
-    max_value_size: Option<u32>,
-    compression: Option<bool>,
-    atomic: Option<bool>,
-    fast_ingest: Option<bool>,
-    placement: Option<Placement>,
-    republish: Option<Republish>,
-    mirror: Option<Origin>,
-    mirror_direct: Option<bool>,
-    sources: Vec<Origin>,
-    metadata: Map<String, Value>,
-    direct_get: Option<bool>,
-    provision: Provision,
+    pub(super) name: String,
+    /// Each setting once, as its stream has it.
+    pub(super) named: Vec<(&'static Setting, Value)>,
+    pub(super) provision: Provision,
 }
 
 /// Which servers of a cluster may keep a bucket.
@@ -89,6 +74,17 @@ impl Placement {
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
+    }
+
+    fn value(self) -> Value {
+        let mut value = json!({});
+        if let Some(cluster) = self.cluster {
+            value["cluster"] = json!(cluster);
+        }
+        if !self.tags.is_empty() {
+            value["tags"] = json!(self.tags);
+        }
+        value
     }
 }
 
@@ -122,6 +118,14 @@ impl Republish {
     pub fn headers_only(mut self) -> Self {
         self.headers_only = true;
         self
+    }
+
+    fn value(self) -> Value {
+        json!({
+            "src": self.source,
+            "dest": self.destination,
+            "headers_only": self.headers_only,
+        })
     }
 }
 
@@ -170,11 +174,11 @@ impl Origin {
         self
     }
 
-    fn value(&self) -> Value {
-        let mut value = json!({ "name": format!("KV_{}", self.bucket) });
+    fn value(self) -> Value {
+        let mut value = json!({ "name": format!("{STREAM}{}", self.bucket) });
         if self.api.is_some() || self.deliver.is_some() {
-            let text = |part: &Option<String>| part.clone().unwrap_or_default();
-            value["external"] = json!({ "api": text(&self.api), "deliver": text(&self.deliver) });
+            let text = |part: Option<String>| part.unwrap_or_default();
+            value["external"] = json!({ "api": text(self.api), "deliver": text(self.deliver) });
         }
         value
     }
@@ -190,121 +194,116 @@ impl BucketSettings {
     }
 
     /// Revisions kept of every key, 1 to 64.
-    pub fn history(mut self, revisions: u8) -> Self {
-        self.history = Some(revisions);
-        self
+    pub fn history(self, revisions: u8) -> Self {
+        self.with(&settings::HISTORY, Some(revisions))
     }
 
     /// How long an entry lives; at least 100 ms.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
+    pub fn ttl(self, ttl: Duration) -> Self {
+        self.with(&settings::TTL, Some(nanos(ttl)))
     }
 
     /// Whether keys may have times to live of their own ([`KvKey::with_ttl`](crate::KvKey::with_ttl)). It cannot be taken back.
-    pub fn key_ttl(mut self, allowed: bool) -> Self {
-        self.key_ttl = Some(allowed);
-        self
+    pub fn key_ttl(self, allowed: bool) -> Self {
+        self.with(&settings::KEY_TTL, Some(allowed))
     }
 
     /// An entry that ends by itself leaves a mark for so long, by which watches hear of it; whole seconds. Allows
     /// [`key_ttl`](Self::key_ttl), too.
-    pub fn limit_markers(mut self, stay: Duration) -> Self {
-        self.limit_markers = Some(stay);
-        self
+    pub fn limit_markers(self, stay: Duration) -> Self {
+        self.with(&settings::LIMIT_MARKERS, Some(nanos(stay)))
     }
 
     /// What it is for.
-    pub fn description(mut self, text: impl Into<String>) -> Self {
-        self.description = Some(text.into());
-        self
+    pub fn description(self, text: impl Into<String>) -> Self {
+        self.with(&settings::DESCRIPTION, Some(text.into()))
     }
 
     /// Copies, 1 to 5.
-    pub fn replicas(mut self, replicas: u8) -> Self {
-        self.replicas = Some(replicas);
-        self
+    pub fn replicas(self, replicas: u8) -> Self {
+        self.with(&settings::REPLICAS, Some(replicas))
     }
 
     /// Where the server keeps it.
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.storage = Some(storage);
-        self
+    pub fn storage(self, storage: Storage) -> Self {
+        self.with(&settings::STORAGE, Some(stored(storage)))
     }
 
     /// The whole bucket's bound, in bytes.
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.max_bytes = Some(bytes);
-        self
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        self.with(&settings::MAX_BYTES, Some(bytes))
     }
 
     /// One value's bound, in bytes, headers included: below some hundred bytes it refuses deletions, too.
-    pub fn max_value_size(mut self, bytes: u32) -> Self {
-        self.max_value_size = Some(bytes);
-        self
+    pub fn max_value_size(self, bytes: u32) -> Self {
+        self.with(&settings::MAX_VALUE_SIZE, Some(bytes))
     }
 
     /// S2 compression on disk.
-    pub fn compression(mut self, on: bool) -> Self {
-        self.compression = Some(on);
-        self
+    pub fn compression(self, on: bool) -> Self {
+        self.with(&settings::COMPRESSION, Some(compressed(on)))
     }
 
     /// Whether it takes [transactions](crate::Transaction): several keys at once. Needs nats-server 2.12.
-    pub fn atomic(mut self, on: bool) -> Self {
-        self.atomic = Some(on);
-        self
+    pub fn atomic(self, on: bool) -> Self {
+        self.with(&settings::ATOMIC, Some(on))
     }
 
     /// Whether it takes many writes in one batch, which is how a [`KvWriter`](crate::KvWriter) and the answers of a service are
     /// written fastest. Needs nats-server 2.14; a bucket that has it is not served by an older one. Left out, a new bucket
     /// has it where the server can.
-    pub fn fast_ingest(mut self, on: bool) -> Self {
-        self.fast_ingest = Some(on);
-        self
+    pub fn fast_ingest(self, on: bool) -> Self {
+        self.with(&settings::FAST_INGEST, Some(on))
     }
 
     /// Which servers may keep it.
-    pub fn placement(mut self, placement: Placement) -> Self {
-        self.placement = Some(placement);
-        self
+    pub fn placement(self, placement: Placement) -> Self {
+        self.with(&settings::PLACEMENT, Some(placement.value()))
     }
 
     /// Publishes its writes again.
-    pub fn republish(mut self, republish: Republish) -> Self {
-        self.republish = Some(republish);
-        self
+    pub fn republish(self, republish: Republish) -> Self {
+        self.with(&settings::REPUBLISH, Some(republish.value()))
     }
 
     /// A copy of another bucket: read here, and written to there.
-    pub fn mirror(mut self, origin: Origin) -> Self {
-        self.mirror = Some(origin);
-        self
+    pub fn mirror(self, origin: Origin) -> Self {
+        let direct = self.get(&settings::MIRROR_DIRECT).is_none();
+        self.with(&settings::MIRROR, Some(origin.value()))
+            .with(&settings::MIRROR_DIRECT, direct.then_some(true))
     }
 
     /// Whether a mirror answers `get` of its origin, too; it does unless this says otherwise.
-    pub fn mirror_direct(mut self, on: bool) -> Self {
-        self.mirror_direct = Some(on);
-        self
+    pub fn mirror_direct(self, on: bool) -> Self {
+        self.with(&settings::MIRROR_DIRECT, Some(on))
     }
 
     /// Copies the keys of another bucket into this one, besides what is written here and comes from other sources. The last
     /// write of a key stays, wherever it came from.
-    pub fn source(mut self, origin: Origin) -> Self {
-        self.sources.push(origin);
-        self
+    pub fn source(self, origin: Origin) -> Self {
+        let transform = json!([{
+            "src": format!("$KV.{}.>", origin.bucket),
+            "dest": format!("$KV.{}.>", self.name),
+        }]);
+        let mut source = origin.value();
+        source["subject_transforms"] = transform;
+        let mut sources = self.get(&settings::SOURCES).cloned().unwrap_or(json!([]));
+        if let Some(sources) = sources.as_array_mut() {
+            sources.push(source);
+        }
+        self.with(&settings::SOURCES, Some(sources))
     }
 
     /// A pair that is kept with the bucket.
-    pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata.insert(name.into(), Value::from(value.into()));
-        self
+    pub fn metadata(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let mut pairs = self.get(&settings::METADATA).cloned().unwrap_or_default();
+        pairs[name.into()] = Value::from(value.into());
+        self.with(&settings::METADATA, Some(pairs))
     }
 
     /// Whether every replica answers reads; it does unless this says otherwise.
-    pub fn direct_get(mut self, on: bool) -> Self {
-        self.direct_get = Some(on);
-        self
+    pub fn direct_get(self, on: bool) -> Self {
+        self.with(&settings::DIRECT_GET, Some(on))
     }
 
     /// What to do when the bucket is there, or is not.
@@ -313,8 +312,33 @@ impl BucketSettings {
         self
     }
 
+    /// Names a setting, if there is a value for it.
+    pub(super) fn with(
+        mut self,
+        setting: &'static Setting,
+        value: Option<impl Into<Value>>,
+    ) -> Self {
+        if let Some(value) = value {
+            self.named.retain(|(named, _)| named.field != setting.field);
+            self.named.push((setting, value.into()));
+        }
+        self
+    }
+
+    /// What was named for a setting.
+    pub(super) fn get(&self, setting: &Setting) -> Option<&Value> {
+        let mut named = self.named.iter();
+        let found = named.find(|(named, _)| named.field == setting.field);
+        found.map(|(_, value)| value)
+    }
+
+    /// The bucket.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What the server would refuse in words of its own, or take otherwise.
-    pub(crate) fn check(&self) -> Result<(), ProvisionError> {
+    pub(super) fn check(&self) -> Result<(), ProvisionError> {
         let wrong = |setting, reason: &str| {
             Err(ProvisionError::Setting {
                 bucket: self.name.clone(),
@@ -322,28 +346,29 @@ impl BucketSettings {
                 reason: reason.to_owned(),
             })
         };
-        let names = [&self.mirror].into_iter().flatten().chain(&self.sources);
-        let mut names = names.map(|origin| &origin.bucket).chain([&self.name]);
+        let number = |setting| self.get(setting).and_then(Value::as_u64);
+        let mirror = self.get(&settings::MIRROR);
+        let sources = self.get(&settings::SOURCES).and_then(Value::as_array);
+        let origins = mirror.into_iter().chain(sources.into_iter().flatten());
+        let names = origins.filter_map(|origin| origin["name"].as_str()?.strip_prefix(STREAM));
+        let mut names = names.chain([&*self.name]);
         if names.any(|name| crate::store::stream::check_bucket(name).is_err()) {
             return wrong(
                 "name",
                 "use letters, digits, `-` and `_` of ASCII, at most 250 of them",
             );
         }
-        if self
-            .history
-            .is_some_and(|history| !(1..=64).contains(&history))
-        {
+        if number(&settings::HISTORY).is_some_and(|history| !(1..=64).contains(&history)) {
             return wrong("history", "the server keeps 1 to 64 revisions of a key");
         }
-        let markers = self.limit_markers;
-        if markers.is_some_and(|stay| stay.as_secs() == 0 || stay.subsec_nanos() > 0) {
+        let stay = number(&settings::LIMIT_MARKERS);
+        if stay.is_some_and(|stay| stay == 0 || !stay.is_multiple_of(SECOND)) {
             return wrong("limit_markers", "say whole seconds, at least one");
         }
-        if markers.is_some() && self.key_ttl == Some(false) {
+        if stay.is_some() && self.get(&settings::KEY_TTL) == Some(&json!(false)) {
             return wrong("key_ttl", "limit markers need it: leave it out");
         }
-        if self.mirror.is_some() && !self.sources.is_empty() {
+        if mirror.is_some() && sources.is_some() {
             return wrong(
                 "mirror",
                 "a mirror is a copy of one bucket: use `source` for each of several",
@@ -353,143 +378,34 @@ impl BucketSettings {
     }
 }
 
-impl Settings for BucketSettings {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn provision(&self) -> Provision {
-        self.provision
-    }
-
-    fn named(&self, _kind: StoreKind) -> Vec<Named> {
-        let time = |time: Option<Duration>| time.map(|time| json!(nanos(time)));
-        let storage = self.storage.map(|storage| match storage {
-            Storage::File => json!("file"),
-            Storage::Memory => json!("memory"),
-        });
-        let compression = self.compression;
-        let compression = compression.map(|on| json!(if on { "s2" } else { "none" }));
-        let placement = self.placement.as_ref().map(|placement| {
-            let mut value = json!({});
-            if let Some(cluster) = &placement.cluster {
-                value["cluster"] = json!(cluster);
-            }
-            if !placement.tags.is_empty() {
-                value["tags"] = json!(placement.tags);
-            }
-            value
-        });
-        let republish = self.republish.as_ref().map(|republish| {
-            json!({
-                "src": republish.source,
-                "dest": republish.destination,
-                "headers_only": republish.headers_only,
-            })
-        });
-        let mirror_direct = self.mirror_direct.or(self.mirror.as_ref().map(|_| true));
-        let sources: Vec<Value> = self
-            .sources
-            .iter()
-            .map(|it| self.source_value(it))
-            .collect();
-        let sources = (!sources.is_empty()).then(|| Value::from(sources));
-        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone().into());
-        [
-            setting(
-                "history",
-                "max_msgs_per_subject",
-                self.history.map(Value::from),
-                number,
-            ),
-            setting("ttl", "max_age", time(self.ttl), duration),
-            setting(
-                "key_ttl",
-                "allow_msg_ttl",
-                self.key_ttl.map(Value::from),
-                boolean,
-            ),
-            setting(
-                "limit_markers",
-                "subject_delete_marker_ttl",
-                time(self.limit_markers),
-                duration,
-            ),
-            setting(
-                "description",
-                "description",
-                self.description.clone().map(Value::from),
-                quoted,
-            ),
-            setting(
-                "replicas",
-                "num_replicas",
-                self.replicas.map(Value::from),
-                number,
-            ),
-            setting("storage", "storage", storage, quoted),
-            setting(
-                "max_bytes",
-                "max_bytes",
-                self.max_bytes.map(Value::from),
-                number,
-            ),
-            setting(
-                "max_value_size",
-                "max_msg_size",
-                self.max_value_size.map(Value::from),
-                number,
-            ),
-            setting("compression", "compression", compression, compressed),
-            setting(
-                "atomic",
-                "allow_atomic",
-                self.atomic.map(Value::from),
-                boolean,
-            ),
-            setting(
-                "fast_ingest",
-                FAST_INGEST,
-                self.fast_ingest.map(Value::from),
-                boolean,
-            ),
-            setting("placement", "placement", placement, whole),
-            setting("republish", "republish", republish, whole),
-            setting(
-                "mirror",
-                "mirror",
-                self.mirror.as_ref().map(Origin::value),
-                whole,
-            ),
-            setting(
-                "mirror_direct",
-                "mirror_direct",
-                mirror_direct.map(Value::from),
-                boolean,
-            ),
-            setting("source", "sources", sources, whole),
-            setting("metadata", "metadata", metadata, whole),
-            setting(
-                "direct_get",
-                "allow_direct",
-                self.direct_get.map(Value::from),
-                boolean,
-            ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+impl From<&BucketSpec> for BucketSettings {
+    fn from(spec: &BucketSpec) -> Self {
+        Self::new(spec.name)
+            .provision(spec.provision)
+            .with(&settings::HISTORY, spec.history)
+            .with(&settings::TTL, spec.ttl.map(nanos))
+            .with(&settings::KEY_TTL, spec.key_ttl)
+            .with(&settings::LIMIT_MARKERS, spec.limit_markers.map(nanos))
+            .with(&settings::DESCRIPTION, spec.description)
+            .with(&settings::REPLICAS, spec.replicas)
+            .with(&settings::STORAGE, spec.storage.map(stored))
+            .with(&settings::MAX_BYTES, spec.max_bytes)
+            .with(&settings::MAX_VALUE_SIZE, spec.max_value_size)
+            .with(&settings::COMPRESSION, spec.compression.map(compressed))
+            .with(&settings::ATOMIC, spec.atomic)
+            .with(&settings::FAST_INGEST, spec.fast_ingest)
     }
 }
 
-impl BucketSettings {
-    /// A source, whose keys become keys of this bucket.
-    fn source_value(&self, origin: &Origin) -> Value {
-        let mut value = origin.value();
-        value["subject_transforms"] = json!([{
-            "src": format!("$KV.{}.>", origin.bucket),
-            "dest": format!("$KV.{}.>", self.name),
-        }]);
-        value
+/// As a stream has it.
+fn stored(storage: Storage) -> &'static str {
+    match storage {
+        Storage::File => "file",
+        Storage::Memory => "memory",
     }
+}
+
+/// As a stream has it.
+fn compressed(on: bool) -> &'static str {
+    if on { "s2" } else { "none" }
 }

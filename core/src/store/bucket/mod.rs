@@ -1,6 +1,6 @@
 //! What a bucket is to be like, and how it is made, checked or changed at start.
 //!
-//! `settings.rs` knows which setting of a bucket is which of its stream's, `builder.rs` has those that a program sets at run time,
+//! `settings.rs` knows which setting of a bucket is which of its stream's, `builder.rs` names them, for a program or as an attribute does,
 //! `provision.rs` asks the server. What is in a bucket is never looked at here.
 
 mod builder;

@@ -4,8 +4,8 @@
 //! there from the start. What a cluster refuses or leaves unanswered because it is busy electing is asked again, for a
 //! while.
 
-use super::settings::{Difference, FAST_INGEST, Settings};
-use super::{BucketSpec, Provision};
+use super::settings::{Difference, FAST_INGEST};
+use super::{BucketSettings, Provision};
 use crate::store::kv::Layout;
 use crate::wire::spec::StoreKind;
 use async_nats::client::RequestErrorKind as ClientRequestErrorKind;
@@ -206,23 +206,24 @@ impl Provisioned {
 pub(crate) async fn provision(
     js: &Context,
     kind: StoreKind,
-    spec: &BucketSpec,
+    settings: &BucketSettings,
 ) -> Result<Provisioned, ProvisionError> {
-    make(js, kind, spec).await.map(|(bound, _)| bound)
+    make(js, kind, settings).await.map(|(bound, _)| bound)
 }
 
-/// The same for settings from elsewhere; with the configuration that was found or made.
+/// The same, with the configuration that was found or made.
 pub(crate) async fn make(
     js: &Context,
     kind: StoreKind,
-    spec: &dyn Settings,
+    settings: &BucketSettings,
 ) -> Result<(Provisioned, Value), ProvisionError> {
+    settings.check()?;
     check_version(&js.client().server_info().version)?;
     let api = Api {
         js,
         kind,
-        spec,
-        stream: spec.stream_name(kind),
+        settings,
+        stream: settings.stream_name(kind),
     };
     let deadline = Instant::now() + PATIENCE;
     let (mut unanswered, mut made) = (0, Made::Before);
@@ -239,7 +240,7 @@ pub(crate) async fn make(
         if unanswered >= UNANSWERED || Instant::now() >= deadline {
             return Err(error);
         }
-        tracing::debug!(bucket = spec.name(), %error, "the bucket is asked for once more");
+        tracing::debug!(bucket = settings.name, %error, "the bucket is asked for once more");
         // What was left without an answer may have been done.
         made = made.max(Made::Meanwhile);
         tokio::time::sleep(LEADER_PAUSE).await;
@@ -283,7 +284,7 @@ fn passing(error: &ProvisionError) -> Option<Passing> {
 struct Api<'a> {
     js: &'a Context,
     kind: StoreKind,
-    spec: &'a dyn Settings,
+    settings: &'a BucketSettings,
     stream: String,
 }
 
@@ -292,9 +293,9 @@ impl Api<'_> {
     async fn provision(&self, made: &mut Made) -> Result<(Provisioned, Value), ProvisionError> {
         let mut info = match self.info().await? {
             Some(info) => info,
-            None if self.spec.provision() == Provision::None => {
+            None if self.settings.provision == Provision::None => {
                 return Err(ProvisionError::Missing {
-                    bucket: self.spec.name().to_owned(),
+                    bucket: self.settings.name.clone(),
                     stream: self.stream.clone(),
                 });
             }
@@ -336,7 +337,7 @@ impl Api<'_> {
         subject: String,
         body: &Value,
     ) -> Result<Result<Value, (u64, String)>, ProvisionError> {
-        let bucket = || self.spec.name().to_owned();
+        let bucket = || self.settings.name.clone();
         let answer: Result<Value, _> = self.js.request(subject.clone(), body).await;
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut => ProvisionError::TimedOut {
@@ -369,7 +370,7 @@ impl Api<'_> {
 
     fn refused(&self, action: &'static str, (code, description): (u64, String)) -> ProvisionError {
         ProvisionError::Refused {
-            bucket: self.spec.name().to_owned(),
+            bucket: self.settings.name.clone(),
             action,
             code,
             description,
@@ -386,14 +387,14 @@ impl Api<'_> {
 
     /// Asks the server for its API level, not its version, where a setting needs one.
     async fn check_level(&self) -> Result<(), ProvisionError> {
-        let Some((setting, needed)) = self.spec.needs_level(self.kind) else {
+        let Some((setting, needed)) = self.settings.needs_level() else {
             return Ok(());
         };
         let account = self.ask("INFO".to_owned(), &json!({})).await?;
         let account = account.map_err(|error| self.refused("INFO", error))?;
         match account["api"]["level"].as_u64().unwrap_or(0) {
             level if level < needed => Err(ProvisionError::OldApi {
-                bucket: self.spec.name().to_owned(),
+                bucket: self.settings.name.clone(),
                 setting,
                 level,
                 needed,
@@ -405,18 +406,18 @@ impl Api<'_> {
     /// Makes the bucket, unless somebody else just has.
     async fn create(&self) -> Result<(Value, bool), ProvisionError> {
         self.check_level().await?;
-        let mut config = self.spec.new_stream(self.kind);
+        let mut config = self.settings.new_stream(self.kind);
         let version = &self.js.client().server_info().version;
-        let unsaid = config[FAST_INGEST].is_null() && !config["mirror"].is_object();
+        let unsaid = config[FAST_INGEST.field].is_null() && !config["mirror"].is_object();
         let offered = version_of(version) >= Some(FAST_INGEST_SINCE);
         let unasked = self.kind == StoreKind::Kv && unsaid && offered;
         if unasked {
-            config[FAST_INGEST] = json!(true);
+            config[FAST_INGEST.field] = json!(true);
         }
         let mut answer = self.request("STREAM.CREATE", &config).await?;
         if unasked && matches!(answer, Err((INVALID_JSON, _))) {
             // The cluster has an older server, too, which does not know it; and nobody asked for it.
-            config[FAST_INGEST].take();
+            config[FAST_INGEST.field].take();
             answer = self.request("STREAM.CREATE", &config).await?;
         }
         match answer {
@@ -432,15 +433,15 @@ impl Api<'_> {
     /// Compares a bucket that was there with what is named, and does what `provision` says: what it is like now, where that
     /// was changed.
     async fn reconcile(&self, config: &Value) -> Result<Option<Value>, ProvisionError> {
-        let differences = self.spec.differences(self.kind, config);
+        let differences = self.settings.differences(config);
         if differences.is_empty() {
             return Ok(None);
         }
-        let bucket = self.spec.name();
-        match self.spec.provision() {
+        let bucket = &self.settings.name;
+        match self.settings.provision {
             Provision::None => Ok(None),
             Provision::Create => Err(ProvisionError::Differs {
-                bucket: bucket.to_owned(),
+                bucket: bucket.clone(),
                 differences,
             }),
             Provision::Warn => {
@@ -451,7 +452,7 @@ impl Api<'_> {
             Provision::Update => {
                 self.check_level().await?;
                 let mut config = config.clone();
-                self.spec.apply(self.kind, &mut config);
+                self.settings.apply(&mut config);
                 match self.request("STREAM.UPDATE", &config).await? {
                     Ok(mut changed) => {
                         let differences = list(&differences);
@@ -478,7 +479,7 @@ impl Api<'_> {
             }
             if Instant::now() >= deadline {
                 return Err(ProvisionError::NoLeader {
-                    bucket: self.spec.name().to_owned(),
+                    bucket: self.settings.name.clone(),
                 });
             }
             tokio::time::sleep(LEADER_PAUSE).await;
@@ -492,8 +493,8 @@ impl Api<'_> {
     /// Only a courtesy to whoever writes without retrying, so it gives up quietly.
     async fn wait_for_interest(&self) {
         let subject = match self.kind {
-            StoreKind::Kv => format!("$KV.{}.probe", self.spec.name()),
-            StoreKind::Object => format!("$O.{}.M.probe", self.spec.name()),
+            StoreKind::Kv => format!("$KV.{}.probe", self.settings.name),
+            StoreKind::Object => format!("$O.{}.M.probe", self.settings.name),
         };
         let client = self.js.client();
         let deadline = Instant::now() + LEADER_TIMEOUT;
@@ -511,15 +512,15 @@ impl Api<'_> {
     }
 
     fn bind(&self, created: bool, config: &Value) -> Result<Provisioned, ProvisionError> {
-        let name = self.spec.name();
+        let name = &self.settings.name;
         let mut bound = Provisioned {
             kind: self.kind,
-            name: name.to_owned(),
+            name: name.clone(),
             created,
             history: -1,
             put_prefix: String::new(),
             through_api: false,
-            fast_ingest: config[FAST_INGEST] == true,
+            fast_ingest: config[FAST_INGEST.field] == true,
         };
         if self.kind == StoreKind::Object {
             return Ok(bound);

@@ -2,7 +2,7 @@
 //!
 //! Streams are handled as JSON, as the server sent it: a setting that this crate does not know survives an update.
 
-use super::{BucketSpec, Provision, Storage};
+use super::{BucketSettings, Provision};
 use crate::wire::spec::StoreKind;
 use serde_json::{Value, json};
 use std::fmt;
@@ -56,126 +56,70 @@ pub struct BucketConflict {
     pub second: String,
 }
 
-/// A named setting, and how its stream has it.
-pub(crate) struct Named {
-    pub(super) setting: &'static str,
-    field: &'static str,
-    value: Value,
+/// A setting of buckets, and how their streams have it.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// The attribute's option, and the method of [`BucketSettings`].
+    name: &'static str,
+    /// The field of the stream's configuration.
+    pub(super) field: &'static str,
+    /// A value as it is written in an attribute.
     text: fn(&Value) -> String,
+    /// The API level of a server that has it: one below drops it without a word.
+    level: u64,
 }
 
-/// One setting, if it is named.
-pub(super) fn setting(
-    setting: &'static str,
-    field: &'static str,
-    value: Option<Value>,
-    text: fn(&Value) -> String,
-) -> Option<Named> {
-    value.map(|value| Named {
-        setting,
-        field,
-        value,
-        text,
-    })
-}
-
-/// What is wanted of a bucket, by an attribute or by a program.
-pub(crate) trait Settings: Sync {
-    /// The bucket's name.
-    fn name(&self) -> &str;
-    /// What to do when it is there, or is not.
-    fn provision(&self) -> Provision;
-    /// What is named.
-    fn named(&self, kind: StoreKind) -> Vec<Named>;
-}
-
-impl Settings for BucketSpec {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn provision(&self) -> Provision {
-        self.provision
-    }
-
-    fn named(&self, kind: StoreKind) -> Vec<Named> {
-        let kv = kind == StoreKind::Kv;
-        let history = self.history.filter(|_| kv).map(Value::from);
-        let ttl = self.ttl.map(|ttl| json!(nanos(ttl)));
-        let key_ttl = self.key_ttl.filter(|_| kv).map(Value::from);
-        let markers = self.limit_markers.filter(|_| kv);
-        let markers = markers.map(|ttl| json!(nanos(ttl)));
-        let value_size = self.max_value_size.filter(|_| kv).map(Value::from);
-        let storage = self.storage.map(|storage| match storage {
-            Storage::File => json!("file"),
-            Storage::Memory => json!("memory"),
-        });
-        let atomic = self.atomic.filter(|_| kv).map(Value::from);
-        let fast_ingest = self.fast_ingest.filter(|_| kv).map(Value::from);
-        let compression = self
-            .compression
-            .map(|on| json!(if on { "s2" } else { "none" }));
-        [
-            setting("history", "max_msgs_per_subject", history, number),
-            setting("ttl", "max_age", ttl, duration),
-            setting("key_ttl", KEY_TTL, key_ttl, boolean),
-            setting("limit_markers", MARKERS, markers, duration),
-            setting(
-                "description",
-                "description",
-                self.description.map(Value::from),
-                quoted,
-            ),
-            setting(
-                "replicas",
-                "num_replicas",
-                self.replicas.map(Value::from),
-                number,
-            ),
-            setting("storage", "storage", storage, quoted),
-            setting(
-                "max_bytes",
-                "max_bytes",
-                self.max_bytes.map(Value::from),
-                number,
-            ),
-            setting("max_value_size", "max_msg_size", value_size, number),
-            setting("compression", "compression", compression, compressed),
-            setting("atomic", ATOMIC, atomic, boolean),
-            setting("fast_ingest", FAST_INGEST, fast_ingest, boolean),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-const KEY_TTL: &str = "allow_msg_ttl";
-const ATOMIC: &str = "allow_atomic";
-/// ADR-50.
-pub(super) const FAST_INGEST: &str = "allow_batched";
-const MARKERS: &str = "subject_delete_marker_ttl";
-
-impl dyn Settings + '_ {
-    /// The stream behind the bucket.
-    pub(crate) fn stream_name(&self, kind: StoreKind) -> String {
-        match kind {
-            StoreKind::Kv => format!("KV_{}", self.name()),
-            StoreKind::Object => format!("OBJ_{}", self.name()),
+impl Setting {
+    const fn new(name: &'static str, field: &'static str, text: fn(&Value) -> String) -> Self {
+        Self {
+            name,
+            field,
+            text,
+            level: 0,
         }
     }
 
-    /// The setting that needs the highest API level, and that level: servers below drop it without a word.
-    pub(super) fn needs_level(&self, kind: StoreKind) -> Option<(&'static str, u64)> {
-        let level = |named: &Named| match named.field {
-            FAST_INGEST if named.value == true => 4,
-            ATOMIC if named.value == true => 2,
-            KEY_TTL if named.value == true => 1,
-            MARKERS => 1,
-            _ => 0,
-        };
-        let named = self.named(kind).into_iter();
-        let needed = named.map(|named| (named.setting, level(&named)));
+    const fn since(self, level: u64) -> Self {
+        Self { level, ..self }
+    }
+}
+
+pub(super) static HISTORY: Setting = Setting::new("history", "max_msgs_per_subject", number);
+pub(super) static TTL: Setting = Setting::new("ttl", "max_age", duration);
+pub(super) static KEY_TTL: Setting = Setting::new("key_ttl", "allow_msg_ttl", boolean).since(1);
+pub(super) static LIMIT_MARKERS: Setting =
+    Setting::new("limit_markers", "subject_delete_marker_ttl", duration).since(1);
+pub(super) static DESCRIPTION: Setting = Setting::new("description", "description", quoted);
+pub(super) static REPLICAS: Setting = Setting::new("replicas", "num_replicas", number);
+pub(super) static STORAGE: Setting = Setting::new("storage", "storage", quoted);
+pub(super) static MAX_BYTES: Setting = Setting::new("max_bytes", "max_bytes", number);
+pub(super) static MAX_VALUE_SIZE: Setting = Setting::new("max_value_size", "max_msg_size", number);
+pub(super) static COMPRESSION: Setting = Setting::new("compression", "compression", compressed);
+pub(super) static ATOMIC: Setting = Setting::new("atomic", "allow_atomic", boolean).since(2);
+/// ADR-50.
+pub(super) static FAST_INGEST: Setting =
+    Setting::new("fast_ingest", "allow_batched", boolean).since(4);
+pub(super) static PLACEMENT: Setting = Setting::new("placement", "placement", whole);
+pub(super) static REPUBLISH: Setting = Setting::new("republish", "republish", whole);
+pub(super) static MIRROR: Setting = Setting::new("mirror", "mirror", whole);
+pub(super) static MIRROR_DIRECT: Setting = Setting::new("mirror_direct", "mirror_direct", boolean);
+pub(super) static SOURCES: Setting = Setting::new("source", "sources", whole);
+pub(super) static METADATA: Setting = Setting::new("metadata", "metadata", whole);
+pub(super) static DIRECT_GET: Setting = Setting::new("direct_get", "allow_direct", boolean);
+
+impl BucketSettings {
+    /// The stream behind the bucket.
+    pub(super) fn stream_name(&self, kind: StoreKind) -> String {
+        match kind {
+            StoreKind::Kv => format!("KV_{}", self.name),
+            StoreKind::Object => format!("OBJ_{}", self.name),
+        }
+    }
+
+    /// The setting that needs the highest API level, and that level.
+    pub(super) fn needs_level(&self) -> Option<(&'static str, u64)> {
+        let on = self.named.iter().filter(|(_, value)| *value != false);
+        let needed = on.map(|(setting, _)| (setting.name, setting.level));
         needed
             .max_by_key(|(_, level)| *level)
             .filter(|(_, level)| *level > 0)
@@ -183,7 +127,7 @@ impl dyn Settings + '_ {
 
     /// The configuration of a stream that is to be made: ADR-8's and ADR-20's, with what is named.
     pub(super) fn new_stream(&self, kind: StoreKind) -> Value {
-        let name = self.name();
+        let name = &self.name;
         let subjects = match kind {
             StoreKind::Kv => vec![format!("$KV.{name}.>")],
             StoreKind::Object => vec![format!("$O.{name}.C.>"), format!("$O.{name}.M.>")],
@@ -208,7 +152,7 @@ impl dyn Settings + '_ {
             config["max_msgs_per_subject"] = json!(1);
             config["deny_delete"] = json!(true);
         }
-        self.apply(kind, &mut config);
+        self.apply(&mut config);
         if config["mirror"].is_object() {
             // A mirror takes its origin's subjects, and none of its own.
             config["subjects"] = json!([]);
@@ -217,60 +161,59 @@ impl dyn Settings + '_ {
     }
 
     /// Writes what is named into a stream's configuration, and leaves everything else as it is.
-    pub(super) fn apply(&self, kind: StoreKind, config: &mut Value) {
-        for named in self.named(kind) {
-            match named.field {
-                // The server refuses a window that is longer than entries live.
-                "max_age" => {
-                    let (ttl, window) = (named.value.as_u64(), &config["duplicate_window"]);
-                    if ttl > Some(0) && window.as_u64() > ttl {
-                        config["duplicate_window"] = named.value.clone();
-                    }
+    pub(super) fn apply(&self, config: &mut Value) {
+        for (setting, value) in &self.named {
+            let field = setting.field;
+            // The server refuses a window that is longer than entries live.
+            if field == TTL.field {
+                let (ttl, window) = (value.as_u64(), &config["duplicate_window"]);
+                if ttl > Some(0) && window.as_u64() > ttl {
+                    config["duplicate_window"] = value.clone();
                 }
-                // And marks where keys may not end.
-                MARKERS => config[KEY_TTL] = json!(true),
-                _ => {}
             }
-            merge(&mut config[named.field], named.value);
+            // And marks where keys may not end.
+            if field == LIMIT_MARKERS.field {
+                config[KEY_TTL.field] = json!(true);
+            }
+            write_over(&mut config[field], value.clone());
         }
     }
 
     /// What is named, and is otherwise in this configuration.
-    pub(super) fn differences(&self, kind: StoreKind, config: &Value) -> Vec<Difference> {
-        let named = self.named(kind).into_iter();
+    pub(super) fn differences(&self, config: &Value) -> Vec<Difference> {
+        let named = self.named.iter();
         named
-            .filter_map(|named| {
-                let found = &config[named.field];
-                let covered = covers(found, &named.value);
-                let (wanted, found) = ((named.text)(&named.value), (named.text)(found));
+            .filter_map(|(setting, wanted)| {
+                let found = &config[setting.field];
+                let covered = covers(found, wanted);
+                let (wanted, found) = ((setting.text)(wanted), (setting.text)(found));
                 (wanted != found && !covered).then_some(Difference {
-                    setting: named.setting,
+                    setting: setting.name,
                     wanted,
                     found,
                 })
             })
             .collect()
     }
-}
 
-impl BucketSpec {
-    /// One set of settings from two places that use the same bucket: what either names. `provision` is the one that does most:
-    /// `"none"` gives way to the default, and the default to `"warn"` and that to `"update"`.
+    /// Adds what another place names that uses the same bucket. `provision` becomes the one that does most: `"none"` gives way
+    /// to the default, and the default to `"warn"` and that to `"update"`.
     ///
     /// # Errors
     /// When both name a setting, differently.
-    pub(crate) fn merge(&self, other: &BucketSpec) -> Result<BucketSpec, BucketConflict> {
-        // Which engine does not matter here: KV has all settings there are.
-        let (first, second) = (self.named(StoreKind::Kv), other.named(StoreKind::Kv));
-        for one in &first {
-            let two = second.iter().find(|two| two.field == one.field);
-            if let Some(two) = two.filter(|two| two.value != one.value) {
-                return Err(BucketConflict {
-                    bucket: self.name.to_owned(),
-                    setting: one.setting,
-                    first: (one.text)(&one.value),
-                    second: (two.text)(&two.value),
-                });
+    pub(crate) fn merge(&mut self, other: Self) -> Result<(), BucketConflict> {
+        for (setting, value) in other.named {
+            match self.get(setting) {
+                None => self.named.push((setting, value)),
+                Some(here) if *here == value => {}
+                Some(here) => {
+                    return Err(BucketConflict {
+                        bucket: self.name.clone(),
+                        setting: setting.name,
+                        first: (setting.text)(here),
+                        second: (setting.text)(&value),
+                    });
+                }
             }
         }
         let rank = |provision| match provision {
@@ -279,35 +222,19 @@ impl BucketSpec {
             Provision::Warn => 2,
             Provision::Update => 3,
         };
-        Ok(BucketSpec {
-            name: self.name,
-            history: self.history.or(other.history),
-            ttl: self.ttl.or(other.ttl),
-            key_ttl: self.key_ttl.or(other.key_ttl),
-            limit_markers: self.limit_markers.or(other.limit_markers),
-            description: self.description.or(other.description),
-            replicas: self.replicas.or(other.replicas),
-            storage: self.storage.or(other.storage),
-            max_bytes: self.max_bytes.or(other.max_bytes),
-            max_value_size: self.max_value_size.or(other.max_value_size),
-            compression: self.compression.or(other.compression),
-            atomic: self.atomic.or(other.atomic),
-            fast_ingest: self.fast_ingest.or(other.fast_ingest),
-            provision: if rank(self.provision) >= rank(other.provision) {
-                self.provision
-            } else {
-                other.provision
-            },
-        })
+        if rank(other.provision) > rank(self.provision) {
+            self.provision = other.provision;
+        }
+        Ok(())
     }
 }
 
 /// Writes a value over another. Of an object only what is named in it.
-fn merge(config: &mut Value, value: Value) {
+fn write_over(config: &mut Value, value: Value) {
     match (config.as_object_mut(), value) {
         (Some(config), Value::Object(named)) => {
             for (name, value) in named {
-                merge(config.entry(name).or_insert(Value::Null), value);
+                write_over(config.entry(name).or_insert(Value::Null), value);
             }
         }
         (_, value) => *config = value,
@@ -336,7 +263,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn number(value: &Value) -> String {
+fn number(value: &Value) -> String {
     match value.as_i64() {
         None | Some(..=0) => "without bound".to_owned(),
         Some(number) => number.to_string(),
@@ -344,7 +271,7 @@ pub(super) fn number(value: &Value) -> String {
 }
 
 /// As `ttl = ".."` is written: the largest unit that it is a whole number of.
-pub(super) fn duration(value: &Value) -> String {
+fn duration(value: &Value) -> String {
     let nanos = value.as_u64().unwrap_or(0);
     if nanos == 0 {
         return "without end".to_owned();
@@ -363,23 +290,23 @@ pub(super) fn duration(value: &Value) -> String {
     format!("\"{nanos}ns\"")
 }
 
-pub(super) fn quoted(value: &Value) -> String {
+fn quoted(value: &Value) -> String {
     format!("{:?}", value.as_str().unwrap_or(""))
 }
 
-pub(super) fn boolean(value: &Value) -> String {
+fn boolean(value: &Value) -> String {
     value.as_bool().unwrap_or(false).to_string()
 }
 
 /// As it is on the server.
-pub(super) fn whole(value: &Value) -> String {
+fn whole(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         value => value.to_string(),
     }
 }
 
-pub(super) fn compressed(value: &Value) -> String {
+fn compressed(value: &Value) -> String {
     match value.as_str() {
         None | Some("" | "none") => "false".to_owned(),
         Some("s2") => "true".to_owned(),
@@ -390,24 +317,14 @@ pub(super) fn compressed(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spec() -> BucketSpec {
-        BucketSpec {
-            name: "b",
-            ..BucketSpec::default()
-        }
-    }
+    use crate::store::{BucketSpec, Storage};
 
     #[test]
     fn a_new_bucket_is_what_the_records_say_and_what_is_named() {
-        let spec = BucketSpec {
-            history: Some(5),
-            ttl: Some(Duration::from_secs(60)),
-            storage: Some(Storage::Memory),
-            ..spec()
-        };
-        let spec: &dyn Settings = &spec;
-        let kv = spec.new_stream(StoreKind::Kv);
+        let settings = BucketSettings::new("b")
+            .ttl(Duration::from_secs(60))
+            .storage(Storage::Memory);
+        let kv = settings.clone().history(5).new_stream(StoreKind::Kv);
         assert_eq!(kv["name"], "KV_b");
         assert_eq!(kv["subjects"], json!(["$KV.b.>"]));
         assert_eq!(kv["max_msgs_per_subject"], 5);
@@ -415,26 +332,64 @@ mod tests {
         assert_eq!(kv["duplicate_window"], 60_000_000_000_u64);
         assert_eq!(kv["storage"], "memory");
         assert_eq!(kv["deny_delete"], true);
-        let object = spec.new_stream(StoreKind::Object);
+        let object = settings.new_stream(StoreKind::Object);
         assert_eq!(object["subjects"], json!(["$O.b.C.>", "$O.b.M.>"]));
         assert!(object.get("max_msgs_per_subject").is_none());
         assert!(object.get("deny_delete").is_none());
     }
 
     #[test]
+    fn an_attribute_names_what_a_program_does() {
+        let minute = Duration::from_secs(60);
+        let spec = BucketSpec {
+            name: "b",
+            history: Some(5),
+            ttl: Some(minute),
+            key_ttl: Some(true),
+            limit_markers: Some(minute),
+            description: Some("what for"),
+            replicas: Some(3),
+            storage: Some(Storage::Memory),
+            max_bytes: Some(1 << 30),
+            max_value_size: Some(1 << 20),
+            compression: Some(true),
+            atomic: Some(true),
+            fast_ingest: Some(false),
+            provision: Provision::Warn,
+        };
+        let program = BucketSettings::new("b")
+            .history(5)
+            .ttl(minute)
+            .key_ttl(true)
+            .limit_markers(minute)
+            .description("what for")
+            .replicas(3)
+            .storage(Storage::Memory)
+            .max_bytes(1 << 30)
+            .max_value_size(1 << 20)
+            .compression(true)
+            .atomic(true)
+            .fast_ingest(false)
+            .provision(Provision::Warn);
+        let attribute = BucketSettings::from(&spec);
+        assert_eq!(
+            attribute.new_stream(StoreKind::Kv),
+            program.new_stream(StoreKind::Kv)
+        );
+        assert_eq!(attribute.named.len(), 12);
+        assert_eq!(attribute.provision, program.provision);
+    }
+
+    #[test]
     fn only_what_is_named_is_compared_and_both_values_are_said() {
         let server =
             json!({"max_msgs_per_subject": 1, "max_age": 0, "num_replicas": 3, "storage": "file"});
-        let none: &dyn Settings = &spec();
-        assert_eq!(none.differences(StoreKind::Kv, &server), []);
-        let wanted = BucketSpec {
-            history: Some(5),
-            ttl: Some(Duration::from_secs(5400)),
-            compression: Some(false),
-            ..spec()
-        };
-        let wanted: &dyn Settings = &wanted;
-        let texts: Vec<_> = wanted.differences(StoreKind::Kv, &server);
+        assert_eq!(BucketSettings::new("b").differences(&server), []);
+        let wanted = BucketSettings::new("b")
+            .history(5)
+            .ttl(Duration::from_secs(5400))
+            .compression(false);
+        let texts: Vec<_> = wanted.differences(&server);
         let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
@@ -448,35 +403,33 @@ mod tests {
     #[test]
     fn an_update_leaves_alone_what_is_not_named() {
         let mut config = json!({"max_age": 0, "duplicate_window": 120_000_000_000_u64, "allow_atomic": true, "max_bytes": 7});
-        let spec = BucketSpec {
-            ttl: Some(Duration::from_secs(10)),
-            ..spec()
-        };
-        let spec: &dyn Settings = &spec;
-        spec.apply(StoreKind::Kv, &mut config);
+        let settings = BucketSettings::new("b").ttl(Duration::from_secs(10));
+        settings.apply(&mut config);
         let expected = json!({"max_age": 10_000_000_000_u64, "duplicate_window": 10_000_000_000_u64, "allow_atomic": true, "max_bytes": 7});
         assert_eq!(config, expected);
     }
 
     #[test]
-    fn two_places_are_one_spec_unless_they_contradict_each_other() {
-        let a = BucketSpec {
-            history: Some(5),
-            provision: Provision::None,
-            ..spec()
-        };
-        let b = BucketSpec {
-            ttl: Some(Duration::from_secs(60)),
-            ..spec()
-        };
-        let both = a.merge(&b).unwrap();
-        assert_eq!((both.history, both.ttl), (Some(5), b.ttl));
+    fn the_highest_level_is_that_of_what_is_switched_on() {
+        let settings = BucketSettings::new("b").history(5).fast_ingest(false);
+        assert_eq!(settings.needs_level(), None);
+        let settings = settings.limit_markers(Duration::from_secs(1)).atomic(true);
+        assert_eq!(settings.needs_level(), Some(("atomic", 2)));
+        let settings = settings.fast_ingest(true);
+        assert_eq!(settings.needs_level(), Some(("fast_ingest", 4)));
+    }
+
+    #[test]
+    fn two_places_are_one_unless_they_contradict_each_other() {
+        let five = BucketSettings::new("b").history(5);
+        let mut both = five.clone().provision(Provision::None);
+        both.merge(BucketSettings::new("b").ttl(Duration::from_secs(60)))
+            .unwrap();
+        both.merge(five.provision(Provision::None)).unwrap();
+        assert_eq!(both.get(&HISTORY), Some(&json!(5)));
+        assert_eq!(both.get(&TTL), Some(&json!(60_000_000_000_u64)));
         assert_eq!(both.provision, Provision::Create);
-        let c = BucketSpec {
-            history: Some(1),
-            ..spec()
-        };
-        let conflict = a.merge(&c).unwrap_err();
+        let conflict = both.merge(BucketSettings::new("b").history(1)).unwrap_err();
         assert_eq!(
             (conflict.setting, &*conflict.first, &*conflict.second),
             ("history", "5", "1")

@@ -12,11 +12,8 @@ async fn server() -> (TestServer, Context) {
     (server, jetstream::new(client))
 }
 
-fn spec() -> BucketSpec {
-    BucketSpec {
-        name: "b",
-        ..BucketSpec::default()
-    }
+fn settings() -> BucketSettings {
+    BucketSettings::new("b")
 }
 
 async fn config(js: &Context, stream: &str) -> Value {
@@ -30,7 +27,7 @@ async fn config(js: &Context, stream: &str) -> Value {
 #[tokio::test]
 async fn a_missing_bucket_is_made_as_the_clients_make_theirs() {
     let (_server, js) = server().await;
-    let made = provision(&js, StoreKind::Kv, &spec()).await.unwrap();
+    let made = provision(&js, StoreKind::Kv, &settings()).await.unwrap();
     assert!(made.created && made.keeps_only_the_last());
     assert_eq!((&*made.put_prefix, made.through_api), ("$KV.b.", false));
     js.create_key_value(jetstream::kv::Config {
@@ -55,7 +52,9 @@ async fn a_missing_bucket_is_made_as_the_clients_make_theirs() {
     }
     assert_eq!(ours, theirs);
 
-    let made = provision(&js, StoreKind::Object, &spec()).await.unwrap();
+    let made = provision(&js, StoreKind::Object, &settings())
+        .await
+        .unwrap();
     assert!(made.created && made.keeps_only_the_last());
     js.create_object_store(jetstream::object_store::Config {
         bucket: "theirs".into(),
@@ -75,41 +74,30 @@ async fn a_missing_bucket_is_made_as_the_clients_make_theirs() {
 #[tokio::test]
 async fn every_named_setting_reaches_the_server_and_is_found_there_again() {
     let (_server, js) = server().await;
-    let named = BucketSpec {
-        history: Some(5),
-        ttl: Some(Duration::from_secs(3600)),
-        description: Some("what for"),
-        replicas: Some(1),
-        storage: Some(Storage::Memory),
-        max_bytes: Some(1_000_000),
-        max_value_size: Some(1000),
-        compression: Some(true),
-        ..spec()
-    };
+    let named = settings()
+        .ttl(Duration::from_secs(3600))
+        .description("what for")
+        .replicas(1)
+        .storage(Storage::Memory)
+        .max_bytes(1_000_000)
+        .compression(true);
+    let object = provision(&js, StoreKind::Object, &named).await.unwrap();
+    assert!(object.created);
+    provision(&js, StoreKind::Object, &named).await.unwrap();
+    let named = named.history(5).max_value_size(1000);
     assert!(provision(&js, StoreKind::Kv, &named).await.unwrap().created);
     let again = provision(&js, StoreKind::Kv, &named).await.unwrap();
     assert_eq!((again.created, again.history), (false, 5));
-    assert!(
-        provision(&js, StoreKind::Object, &named)
-            .await
-            .unwrap()
-            .created
-    );
-    provision(&js, StoreKind::Object, &named).await.unwrap();
     // Nothing named, nothing compared.
-    provision(&js, StoreKind::Kv, &spec()).await.unwrap();
+    provision(&js, StoreKind::Kv, &settings()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_bucket_that_differs_is_refused_setting_by_setting_and_left_alone() {
     let (_server, js) = server().await;
-    provision(&js, StoreKind::Kv, &spec()).await.unwrap();
+    provision(&js, StoreKind::Kv, &settings()).await.unwrap();
     let before = config(&js, "KV_b").await;
-    let other = BucketSpec {
-        history: Some(5),
-        ttl: Some(Duration::from_secs(60)),
-        ..spec()
-    };
+    let other = settings().history(5).ttl(Duration::from_secs(60));
     let error = provision(&js, StoreKind::Kv, &other).await.unwrap_err();
     let text = error.to_string();
     for part in [
@@ -121,10 +109,7 @@ async fn a_bucket_that_differs_is_refused_setting_by_setting_and_left_alone() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let warn = BucketSpec {
-        provision: Provision::Warn,
-        ..other
-    };
+    let warn = other.provision(Provision::Warn);
     let bound = provision(&js, StoreKind::Kv, &warn).await.unwrap();
     assert_eq!(bound.history, 1, "what the server has");
     assert_eq!(config(&js, "KV_b").await, before);
@@ -133,19 +118,16 @@ async fn a_bucket_that_differs_is_refused_setting_by_setting_and_left_alone() {
 #[tokio::test]
 async fn an_update_changes_what_is_named_and_keeps_what_this_crate_does_not_know() {
     let (_server, js) = server().await;
-    let ours: &dyn Settings = &spec();
-    let mut theirs = ours.new_stream(StoreKind::Kv);
+    let mut theirs = settings().new_stream(StoreKind::Kv);
     theirs["allow_atomic"] = json!(true);
     theirs["metadata"] = json!({"owner": "somebody"});
     theirs["max_bytes"] = json!(1_000_000);
     let _: Value = js.request("STREAM.CREATE.KV_b", &theirs).await.unwrap();
     let before = config(&js, "KV_b").await;
-    let update = BucketSpec {
-        ttl: Some(Duration::from_secs(60)),
-        history: Some(3),
-        provision: Provision::Update,
-        ..spec()
-    };
+    let update = settings()
+        .ttl(Duration::from_secs(60))
+        .history(3)
+        .provision(Provision::Update);
     let bound = provision(&js, StoreKind::Kv, &update).await.unwrap();
     assert_eq!(bound.history, 3);
     let mut expected = before;
@@ -154,10 +136,7 @@ async fn an_update_changes_what_is_named_and_keeps_what_this_crate_does_not_know
     expected["max_msgs_per_subject"] = json!(3);
     assert_eq!(config(&js, "KV_b").await, expected);
 
-    let storage = BucketSpec {
-        storage: Some(Storage::Memory),
-        ..update
-    };
+    let storage = update.clone().storage(Storage::Memory);
     let error = provision(&js, StoreKind::Kv, &storage).await.unwrap_err();
     assert!(
         matches!(
@@ -174,14 +153,10 @@ async fn an_update_changes_what_is_named_and_keeps_what_this_crate_does_not_know
 #[tokio::test]
 async fn binding_makes_nothing_and_compares_nothing() {
     let (_server, js) = server().await;
-    let bind = BucketSpec {
-        provision: Provision::None,
-        history: Some(5),
-        ..spec()
-    };
+    let bind = settings().provision(Provision::None).history(5);
     let error = provision(&js, StoreKind::Kv, &bind).await.unwrap_err();
     assert!(matches!(error, ProvisionError::Missing { .. }), "{error}");
-    provision(&js, StoreKind::Kv, &spec()).await.unwrap();
+    provision(&js, StoreKind::Kv, &settings()).await.unwrap();
     let bound = provision(&js, StoreKind::Kv, &bind).await.unwrap();
     assert!(!bound.created);
     assert!(bound.keeps_only_the_last());
@@ -190,31 +165,13 @@ async fn binding_makes_nothing_and_compares_nothing() {
 #[tokio::test]
 async fn instances_that_start_at_once_agree() {
     let (_server, js) = server().await;
-    let start = || {
-        provision(
-            &js,
-            StoreKind::Kv,
-            &const {
-                BucketSpec {
-                    name: "b",
-                    history: Some(2),
-                    ..EMPTY
-                }
-            },
-        )
-    };
+    let two = settings().history(2);
+    let start = || provision(&js, StoreKind::Kv, &two);
     let starts = futures_util::future::join_all((0..16).map(|_| start())).await;
     assert!(starts.iter().all(Result::is_ok), "{starts:?}");
 
-    let five = BucketSpec {
-        name: "c",
-        history: Some(5),
-        ..EMPTY
-    };
-    let one = BucketSpec {
-        history: Some(1),
-        ..five
-    };
+    let five = BucketSettings::new("c").history(5);
+    let one = five.clone().history(1);
     let (five, one) = tokio::join!(
         provision(&js, StoreKind::Kv, &five),
         provision(&js, StoreKind::Kv, &one)
@@ -227,23 +184,6 @@ async fn instances_that_start_at_once_agree() {
     );
 }
 
-const EMPTY: BucketSpec = BucketSpec {
-    name: "",
-    history: None,
-    ttl: None,
-    key_ttl: None,
-    limit_markers: None,
-    description: None,
-    replicas: None,
-    storage: None,
-    max_bytes: None,
-    max_value_size: None,
-    compression: None,
-    atomic: None,
-    fast_ingest: None,
-    provision: Provision::Create,
-};
-
 #[tokio::test]
 async fn a_server_without_jetstream_and_a_denied_request_say_what_to_do() {
     let plain = TestServer::builder()
@@ -252,7 +192,9 @@ async fn a_server_without_jetstream_and_a_denied_request_say_what_to_do() {
         .await
         .unwrap();
     let js = jetstream::new(async_nats::connect(plain.url()).await.unwrap());
-    let error = provision(&js, StoreKind::Kv, &spec()).await.unwrap_err();
+    let error = provision(&js, StoreKind::Kv, &settings())
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, ProvisionError::NoJetStream { .. }),
         "{error}"
@@ -268,7 +210,9 @@ async fn a_server_without_jetstream_and_a_denied_request_say_what_to_do() {
     let client = options.connect(strict.url()).await.unwrap();
     let mut js = jetstream::new(client);
     js.set_timeout(Duration::from_millis(200));
-    let error = provision(&js, StoreKind::Kv, &spec()).await.unwrap_err();
+    let error = provision(&js, StoreKind::Kv, &settings())
+        .await
+        .unwrap_err();
     assert!(
         error
             .to_string()
@@ -282,7 +226,9 @@ async fn a_stream_of_the_name_that_is_no_bucket_is_refused() {
     let (_server, js) = server().await;
     let stream = json!({"name": "KV_b", "subjects": ["somewhere.else"], "storage": "memory", "max_msgs_per_subject": -1});
     let _: Value = js.request("STREAM.CREATE.KV_b", &stream).await.unwrap();
-    let error = provision(&js, StoreKind::Kv, &spec()).await.unwrap_err();
+    let error = provision(&js, StoreKind::Kv, &settings())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ProvisionError::NoBucket { .. }), "{error}");
 }
 
@@ -291,11 +237,7 @@ async fn a_replicated_bucket_takes_writes_at_once() {
     let cluster = TestCluster::start().await.unwrap();
     let js = jetstream::new(async_nats::connect(cluster.server(0).url()).await.unwrap());
     for name in ["r1", "r2", "r3", "r4", "r5"] {
-        let replicated = BucketSpec {
-            name,
-            replicas: Some(3),
-            ..EMPTY
-        };
+        let replicated = BucketSettings::new(name).replicas(3);
         let (one, two) = tokio::join!(
             provision(&js, StoreKind::Kv, &replicated),
             provision(&js, StoreKind::Kv, &replicated)
@@ -336,8 +278,8 @@ async fn a_cluster_that_is_busy_is_asked_again() {
     };
     let mut busy = jetstream::with_prefix(client, "busy");
     busy.set_timeout(Duration::from_millis(300));
-    let spec = spec();
-    let (made, seen) = tokio::join!(provision(&busy, StoreKind::Kv, &spec), cluster);
+    let settings = settings();
+    let (made, seen) = tokio::join!(provision(&busy, StoreKind::Kv, &settings), cluster);
     assert!(!made.unwrap().created, "nobody can tell any more");
     let (info, create) = ("STREAM.INFO.KV_b", "STREAM.CREATE.KV_b");
     // What follows is the binding.

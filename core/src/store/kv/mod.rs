@@ -133,7 +133,6 @@ impl<T> KvStore<T> {
         js: Context,
         settings: super::BucketSettings,
     ) -> Result<Self, super::ProvisionError> {
-        settings.check()?;
         let (bound, config) = super::bucket::make(&js, StoreKind::Kv, &settings).await?;
         let mut store = Self::new(js, &bound.name, Codec::default(), None);
         store.layout = Arc::new(Layout::of_config(&bound.name, &config));

@@ -1,8 +1,8 @@
 //! The writer's promises where its writes go in batches (fast ingest), which are lost with connections and servers.
 
-use super::tests::{MS, PATIENCE, put, revisions, spec, until};
+use super::tests::{MS, PATIENCE, put, revisions, settings, until};
 use super::*;
-use crate::store::bucket::{BucketSpec, provision};
+use crate::store::bucket::{BucketSettings, provision};
 use crate::wire::header::WRITE;
 use async_nats::Message;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -13,11 +13,8 @@ use std::collections::BTreeMap;
 const KEYS: usize = 2000;
 const VERSIONS: usize = 5;
 
-fn several() -> BucketSpec {
-    BucketSpec {
-        history: Some(10),
-        ..spec()
-    }
+fn several() -> BucketSettings {
+    settings().history(10)
 }
 
 async fn js(url: &str) -> Context {
@@ -25,8 +22,8 @@ async fn js(url: &str) -> Context {
     async_nats::jetstream::new(options.connect(url).await.unwrap())
 }
 
-async fn writers(js: &Context, spec: &BucketSpec) -> (Writers, Writer) {
-    let bucket = provision(js, StoreKind::Kv, spec).await.unwrap();
+async fn writers(js: &Context, settings: &BucketSettings) -> (Writers, Writer) {
+    let bucket = provision(js, StoreKind::Kv, settings).await.unwrap();
     let writers = Writers::new(js.clone(), WriterLimits::default(), None);
     let writer = writers.writer(&bucket).await.unwrap();
     (writers, writer)
@@ -79,11 +76,10 @@ async fn many_writes_at_once_go_in_batches_unless_the_bucket_takes_none() {
     let server = TestServer::start().await.unwrap();
     let js = js(server.url()).await;
     for fast_ingest in [None, Some(false)] {
-        let spec = BucketSpec {
-            fast_ingest,
-            ..several()
-        };
-        let (writers, writer) = writers(&js, &spec).await;
+        let settings = fast_ingest
+            .iter()
+            .fold(several(), |it, on| it.fast_ingest(*on));
+        let (writers, writer) = writers(&js, &settings).await;
         write_all(&writer).await;
         drained(&writers).await;
         let named = in_batches(&js).await;
@@ -209,10 +205,7 @@ async fn a_user_who_may_not_read_from_the_leader_loses_nothing_with_a_batch() {
 async fn a_value_that_is_refused_in_the_midst_of_a_batch_takes_no_other_with_it() {
     let server = TestServer::start().await.unwrap();
     let js = js(server.url()).await;
-    let small = BucketSpec {
-        max_value_size: Some(1000),
-        ..spec()
-    };
+    let small = settings().max_value_size(1000);
     let bucket = provision(&js, StoreKind::Kv, &small).await.unwrap();
     let failed = Arc::new(Mutex::new(Vec::new()));
     let seen = failed.clone();

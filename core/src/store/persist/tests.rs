@@ -1,7 +1,7 @@
 //! The writer's promises, against a real server that is killed, paused and restarted under it.
 
 use super::*;
-use crate::store::bucket::{BucketSpec, provision};
+use crate::store::bucket::{BucketSettings, provision};
 use async_nats::jetstream::stream;
 use futures_util::StreamExt as _;
 use nats_service_testkit::{TestCluster, TestServer};
@@ -18,21 +18,18 @@ pub(super) struct Bench {
     failed: Arc<Mutex<Vec<FailedWrite>>>,
 }
 
-pub(super) fn spec() -> BucketSpec {
-    BucketSpec {
-        name: "answers",
-        ..BucketSpec::default()
-    }
+pub(super) fn settings() -> BucketSettings {
+    BucketSettings::new("answers")
 }
 
-async fn bench(spec: BucketSpec, limits: WriterLimits) -> Bench {
-    bench_of(StoreKind::Kv, spec, limits).await
+async fn bench(settings: BucketSettings, limits: WriterLimits) -> Bench {
+    bench_of(StoreKind::Kv, settings, limits).await
 }
 
-async fn bench_of(kind: StoreKind, spec: BucketSpec, limits: WriterLimits) -> Bench {
+async fn bench_of(kind: StoreKind, settings: BucketSettings, limits: WriterLimits) -> Bench {
     let server = TestServer::start().await.unwrap();
     let js = async_nats::jetstream::new(connect(&server).await);
-    let bucket = provision(&js, kind, &spec).await.unwrap();
+    let bucket = provision(&js, kind, &settings).await.unwrap();
     let failed = Arc::new(Mutex::new(Vec::new()));
     let seen = failed.clone();
     let hook: FailureHook = Arc::new(move |write| seen.lock().unwrap().push(write.clone()));
@@ -126,7 +123,7 @@ impl Bench {
 
 #[tokio::test]
 async fn every_accepted_write_is_stored_with_its_content_type_and_its_id() {
-    let bench = bench(spec(), WriterLimits::default()).await;
+    let bench = bench(settings(), WriterLimits::default()).await;
     for i in 0..5000 {
         bench.submit(put(format!("k.{i}"), i.to_string()));
     }
@@ -162,10 +159,7 @@ async fn every_accepted_write_is_stored_with_its_content_type_and_its_id() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_under_ten_thousand_writes_loses_and_repeats_and_disorders_none() {
-    let several = BucketSpec {
-        history: Some(10),
-        ..spec()
-    };
+    let several = settings().history(10);
     let bench = bench(several, WriterLimits::default()).await;
     for version in 0..5 {
         for key in 0..2000 {
@@ -189,11 +183,8 @@ async fn a_server_that_is_killed_under_ten_thousand_writes_loses_and_repeats_and
 
 #[tokio::test]
 async fn an_old_value_never_comes_back_when_the_bucket_is_away_for_a_while() {
-    let several = BucketSpec {
-        history: Some(10),
-        ..spec()
-    };
-    let bench = bench(several, WriterLimits::default()).await;
+    let several = settings().history(10);
+    let bench = bench(several.clone(), WriterLimits::default()).await;
     bench.js.delete_stream("KV_answers").await.unwrap();
     for version in 0..5 {
         bench.submit(put("a", format!("v{version}")));
@@ -207,10 +198,7 @@ async fn an_old_value_never_comes_back_when_the_bucket_is_away_for_a_while() {
 
 #[tokio::test]
 async fn a_server_that_stands_still_gets_every_write_once() {
-    let several = BucketSpec {
-        history: Some(10),
-        ..spec()
-    };
+    let several = settings().history(10);
     let limits = WriterLimits {
         ack_timeout: 200 * MS,
         ..WriterLimits::default()
@@ -232,7 +220,7 @@ async fn a_server_that_stands_still_gets_every_write_once() {
 
 #[tokio::test]
 async fn only_the_newest_of_what_waits_is_written_where_only_the_last_is_kept() {
-    let bench = bench(spec(), WriterLimits::default()).await;
+    let bench = bench(settings(), WriterLimits::default()).await;
     bench.server.kill().await.unwrap();
     let client = bench.js.client();
     until("the connection is gone", || {
@@ -263,7 +251,7 @@ async fn a_writer_that_is_full_gives_no_room_until_the_server_is_back() {
             ..WriterLimits::default()
         },
     ] {
-        let bench = bench(spec(), limits).await;
+        let bench = bench(settings(), limits).await;
         bench.server.pause().await.unwrap();
         for i in 0..10 {
             match bench.writer.try_reserve() {
@@ -288,7 +276,7 @@ async fn a_writer_that_is_full_gives_no_room_until_the_server_is_back() {
 
 #[tokio::test]
 async fn a_drain_reports_what_could_not_be_written_with_its_value() {
-    let bench = bench(spec(), WriterLimits::default()).await;
+    let bench = bench(settings(), WriterLimits::default()).await;
     assert!(bench.wait(put("stored", "v"), PATIENCE).await.is_ok());
     bench.server.pause().await.unwrap();
     bench.submit(put("a", "in flight"));
@@ -314,11 +302,7 @@ async fn a_drain_reports_what_could_not_be_written_with_its_value() {
 
 #[tokio::test]
 async fn a_value_that_the_bucket_refuses_goes_to_the_hook_and_the_others_are_stored() {
-    let small = BucketSpec {
-        max_value_size: Some(1000),
-        history: Some(10),
-        ..spec()
-    };
+    let small = settings().max_value_size(1000).history(10);
     let bench = bench(small, WriterLimits::default()).await;
     bench.submit(put("a", "before"));
     bench.submit(put("a", "x".repeat(2000)));
@@ -347,21 +331,16 @@ async fn a_value_that_the_bucket_refuses_goes_to_the_hook_and_the_others_are_sto
 
 #[tokio::test]
 async fn a_full_bucket_keeps_its_writes_waiting_until_there_is_room() {
-    let full = BucketSpec {
-        max_bytes: Some(10_000),
-        ..spec()
-    };
+    let full = settings().max_bytes(10_000);
     let bench = bench(full, WriterLimits::default()).await;
     for i in 0..10 {
         bench.submit(put(format!("k{i}"), "x".repeat(2000)));
     }
     until("the bucket is full", || bench.writer.stats().retried > 3).await;
     assert_eq!(bench.writer.stats().given_up, 0);
-    let roomy = BucketSpec {
-        max_bytes: Some(100_000),
-        provision: crate::store::Provision::Update,
-        ..spec()
-    };
+    let roomy = settings()
+        .max_bytes(100_000)
+        .provision(crate::store::Provision::Update);
     provision(&bench.js, StoreKind::Kv, &roomy).await.unwrap();
     assert_eq!(bench.drain().await.unwritten.len(), 0);
     assert_eq!(bench.revisions().await.len(), 10);
@@ -369,7 +348,7 @@ async fn a_full_bucket_keeps_its_writes_waiting_until_there_is_room() {
 
 #[tokio::test]
 async fn a_write_before_the_reply_brings_its_revision_or_says_what_is_known_at_the_deadline() {
-    let bench = bench(spec(), WriterLimits::default()).await;
+    let bench = bench(settings(), WriterLimits::default()).await;
     assert_eq!(bench.wait(put("a", "1"), PATIENCE).await, Ok(1));
     bench.server.pause().await.unwrap();
     let (first, second) = tokio::join!(
@@ -392,7 +371,7 @@ async fn a_write_before_the_reply_brings_its_revision_or_says_what_is_known_at_t
 
 #[tokio::test]
 async fn a_write_that_was_refused_until_its_deadline_is_surely_not_stored() {
-    let bench = bench(spec(), WriterLimits::default()).await;
+    let bench = bench(settings(), WriterLimits::default()).await;
     bench.js.delete_stream("KV_answers").await.unwrap();
     let error = bench.wait(put("a", "1"), 200 * MS).await.unwrap_err();
     assert!(
@@ -406,7 +385,7 @@ async fn a_bucket_behind_a_domain_is_written_to() {
     let server = TestServer::builder().config("jetstream { domain: hub }");
     let server = server.jetstream(false).start().await.unwrap();
     let js = async_nats::jetstream::with_domain(connect(&server).await, "hub");
-    let bucket = provision(&js, StoreKind::Kv, &spec()).await.unwrap();
+    let bucket = provision(&js, StoreKind::Kv, &settings()).await.unwrap();
     assert!(bucket.through_api);
     let writers = Writers::new(js.clone(), WriterLimits::default(), None);
     let writer = writers.writer(&bucket).await.unwrap();
@@ -419,7 +398,7 @@ async fn a_bucket_behind_a_domain_is_written_to() {
 
 #[tokio::test]
 async fn objects_are_stored_and_deleted_in_order_across_a_restart() {
-    let bench = bench_of(StoreKind::Object, spec(), WriterLimits::default()).await;
+    let bench = bench_of(StoreKind::Object, settings(), WriterLimits::default()).await;
     let large = "x".repeat(3_000_000);
     assert_eq!(bench.wait(put("report 1", &large), PATIENCE).await, Ok(0));
     bench.server.kill().await.unwrap();
@@ -448,8 +427,10 @@ async fn objects_are_stored_and_deleted_in_order_across_a_restart() {
 
 #[tokio::test]
 async fn all_that_write_to_one_bucket_share_its_writer() {
-    let bench = bench(spec(), WriterLimits::default()).await;
-    let bucket = provision(&bench.js, StoreKind::Kv, &spec()).await.unwrap();
+    let bench = bench(settings(), WriterLimits::default()).await;
+    let bucket = provision(&bench.js, StoreKind::Kv, &settings())
+        .await
+        .unwrap();
     let (one, two) = tokio::join!(bench.writers.writer(&bucket), bench.writers.writer(&bucket));
     assert!(Arc::ptr_eq(&one.unwrap().shared, &two.unwrap().shared));
     assert_eq!(bench.writers.stats().len(), 1);
@@ -458,11 +439,7 @@ async fn all_that_write_to_one_bucket_share_its_writer() {
 #[tokio::test]
 async fn a_leader_that_is_killed_under_its_writes_takes_none_with_it() {
     let cluster = TestCluster::start().await.unwrap();
-    let replicated = BucketSpec {
-        history: Some(10),
-        replicas: Some(3),
-        ..spec()
-    };
+    let replicated = settings().history(10).replicas(3);
     let js = async_nats::jetstream::new(connect(cluster.server(0)).await);
     let bucket = provision(&js, StoreKind::Kv, &replicated).await.unwrap();
     let writers = Writers::new(js.clone(), WriterLimits::default(), None);
