@@ -12,6 +12,7 @@ use super::key::purge_marker;
 use super::{Entry, KvKey, KvStore};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How long a read waits for what it promises, unless told otherwise.
@@ -167,10 +168,7 @@ impl<T> KvKey<T> {
                 match self.seen(revision, attempt, &mut newest).await {
                     Ok(Some(stored)) => return Ok(stored),
                     Ok(None) => failed = None,
-                    // A leader is being elected, say.
-                    Err(error @ (StoreError::Timeout | StoreError::Unavailable { .. })) => {
-                        failed = Some(error);
-                    }
+                    Err(error) if may_pass(&error) => failed = Some(error),
                     Err(error) => return Err(error),
                 }
                 let (base, max) = (Duration::from_millis(2), Duration::from_millis(100));
@@ -288,48 +286,67 @@ pub(super) async fn part_with(
     ask: Ask<'_>,
     revision: u64,
 ) -> Result<Multi, StoreError> {
-    let since = Instant::now();
-    for attempt in 0.. {
-        let newest = match stream.multi(ask).await? {
+    until_seen(revision, || async {
+        Ok(match stream.multi(ask).await? {
             Multi::Part(part) => match part.seen {
-                Some(seen) if seen < revision => seen,
-                _ => return Ok(Multi::Part(part)),
+                Some(seen) if seen < revision => ControlFlow::Continue(seen),
+                _ => ControlFlow::Break(Multi::Part(part)),
             },
-            other => return Ok(other),
-        };
-        let waited = since.elapsed();
-        if waited > PATIENCE {
-            return Err(StoreError::NotVisible {
-                revision,
-                newest,
-                waited,
-            });
-        }
-        let (base, max) = (Duration::from_millis(1), Duration::from_millis(50));
-        tokio::time::sleep(back_off(attempt, base, max)).await;
-    }
-    Ok(Multi::Unsupported)
+            other => ControlFlow::Break(other),
+        })
+    })
+    .await
 }
 
 /// Returns when the leader has this revision.
 pub(super) async fn leader_has(stream: &Stream, revision: u64) -> Result<(), StoreError> {
+    until_seen(revision, || async {
+        Ok(match stream.info().await?.state.last_seq {
+            newest if newest < revision => ControlFlow::Continue(newest),
+            _ => ControlFlow::Break(()),
+        })
+    })
+    .await
+}
+
+/// Asks until an answer has seen this revision. Where there is one to wait for, an attempt that fails is one of several.
+async fn until_seen<V, F>(revision: u64, ask: impl Fn() -> F) -> Result<V, StoreError>
+where
+    F: Future<Output = Result<ControlFlow<V, u64>, StoreError>>,
+{
     let since = Instant::now();
-    for attempt in 0.. {
-        let newest = stream.info().await?.state.last_seq;
+    let mut newest = None;
+    let mut attempt = 0;
+    loop {
+        let failed = match ask().await {
+            Ok(ControlFlow::Break(found)) => return Ok(found),
+            Ok(ControlFlow::Continue(seen)) => {
+                newest = newest.max(Some(seen));
+                None
+            }
+            Err(error) if revision > 0 && may_pass(&error) => Some(error),
+            Err(error) => return Err(error),
+        };
         let waited = since.elapsed();
-        if newest >= revision {
-            break;
-        } else if waited > PATIENCE {
-            return Err(StoreError::NotVisible {
-                revision,
-                newest,
-                waited,
+        if waited > PATIENCE {
+            return Err(match (newest, failed) {
+                (None, Some(failed)) => failed,
+                _ => StoreError::NotVisible {
+                    revision,
+                    newest: newest.unwrap_or(0),
+                    waited,
+                },
             });
         }
         let (base, max) = (Duration::from_millis(2), Duration::from_millis(100));
         tokio::time::sleep(back_off(attempt, base, max)).await;
+        attempt += 1;
     }
-    Ok(())
+}
+
+/// A leader is being elected, say.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Timeout | StoreError::Unavailable { .. })
 }
 
 pub(super) fn needs_multi() -> StoreError {

@@ -69,7 +69,7 @@ pub struct GetMany<T> {
 /// on; any other error is the last item.
 pub struct ManyEntries<T> {
     store: KvStore<T>,
-    stored: BoxStream<'static, Result<Stored, StoreError>>,
+    stored: Messages,
 }
 
 impl<T> fmt::Debug for GetMany<T> {
@@ -172,12 +172,10 @@ impl<T> GetMany<T> {
     }
 }
 
+type Messages = BoxStream<'static, Result<Stored, StoreError>>;
+
 /// The messages of these subjects, by pages.
-fn read(
-    stream: super::Stream,
-    pages: Vec<Vec<String>>,
-    floor: Floor,
-) -> BoxStream<'static, Result<Stored, StoreError>> {
+fn read(stream: super::Stream, pages: Vec<Vec<String>>, floor: Floor) -> Messages {
     stream::iter(pages)
         .map(move |page| Page {
             stream: stream.clone(),
@@ -197,7 +195,7 @@ struct Page {
 }
 
 impl Page {
-    fn messages(self) -> BoxStream<'static, Result<Stored, StoreError>> {
+    fn messages(self) -> Messages {
         let parts = stream::try_unfold(Some(self), |page| async move {
             let Some(page) = page else { return Ok(None) };
             page.part().await.map(Some)
@@ -206,10 +204,7 @@ impl Page {
     }
 
     /// The next messages, and what is left.
-    #[allow(clippy::type_complexity)] // A stream, and what makes the next one.
-    async fn part(
-        mut self,
-    ) -> Result<(BoxStream<'static, Result<Stored, StoreError>>, Option<Self>), StoreError> {
+    async fn part(mut self) -> Result<(Messages, Option<Self>), StoreError> {
         let Floor { revision, witness } = self.floor.clone();
         let asked = self.left.len();
         self.left.extend(witness.clone());
