@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -152,6 +153,13 @@ fn listen(port: u16) -> Result<TcpListener, Error> {
     listening().map_err(Error::io("listen on the proxy's port"))
 }
 
+/// Ends the listening itself: a program that is being started has copies of this process's sockets until it runs, and dropping
+/// ours would leave its listening on the port.
+fn close(listener: &TcpListener) {
+    // Where a system refuses this, the drop is all there is.
+    let _ = shutdown(listener, Shutdown::Both);
+}
+
 /// The task behind a proxy. Its connections end with it.
 struct Serving {
     upstream: String,
@@ -192,7 +200,9 @@ impl Serving {
         listener: &mut Option<TcpListener>,
     ) -> Result<(), Error> {
         if wanted == Mode::Cut {
-            *listener = None;
+            if let Some(listener) = listener.take() {
+                close(&listener);
+            }
             self.connections.shutdown().await;
         } else if listener.is_none() {
             *listener = Some(listen(self.port.number())?);
@@ -237,5 +247,27 @@ async fn forward(
             return Ok(());
         }
         to.write_all(&buffer[..length]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_cut_port_refuses_and_can_be_had_again_whoever_holds_a_copy_of_its_socket() {
+        let port = Port::any().unwrap();
+        let listener = listen(port.number()).unwrap();
+        let copy = listener.as_fd().try_clone_to_owned().unwrap();
+        close(&listener);
+        drop(listener);
+        let address = (Ipv4Addr::LOCALHOST, port.number());
+        assert!(TcpStream::connect(address).await.is_err());
+        let again = listen(port.number()).unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), again.accept());
+        assert!(client.is_ok() && server.is_ok());
+        drop(copy);
     }
 }
