@@ -9,6 +9,7 @@ pub mod spout;
 
 use async_nats::jetstream;
 use nats_service_testkit::{TestServer, TestServerBuilder};
+use std::path::Path;
 use std::time::Duration;
 
 /// Whether the server that the tests run on is older than this level of the JetStream API: 1 came with nats-server 2.11, and 2 with 2.12.
@@ -37,7 +38,19 @@ pub async fn too_old(level: u64) -> bool {
 }
 
 /// How long a condition may take to come true on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one look at it may take: what is asked may never answer, where the next one finds all in order.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The folder of the whole workspace.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the workspace")
+}
 
 /// A private server, and a connection to it.
 pub struct Nats {
@@ -122,7 +135,7 @@ pub async fn processed(client: &async_nats::Client) {
 /// Waits until a condition holds; panics, naming it, when it does not in time.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let held = tokio::time::timeout(PATIENCE, async {
-        while !holds().await {
+        while !matches!(tokio::time::timeout(LOOK, holds()).await, Ok(true)) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });

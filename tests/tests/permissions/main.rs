@@ -10,7 +10,7 @@ mod streaming;
 use async_nats::jetstream;
 use nats_service::message;
 use nats_service_testkit::TestServer;
-use std::path::Path;
+use nats_service_tests::workspace;
 use std::time::Duration;
 
 /// How long a read waits that is to be denied.
@@ -25,11 +25,7 @@ struct Note {
 
 /// The roles' tables of `docs/SECURITY.md`, by their headings, with the names that its text has as placeholders filled in.
 fn permissions(role: &str) -> (Vec<String>, Vec<String>) {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = tests
-        .parent()
-        .expect("the workspace")
-        .join("docs/SECURITY.md");
+    let file = workspace().join("docs/SECURITY.md");
     let text = std::fs::read_to_string(file).expect("the document");
     let section = text
         .split("\n### ")
