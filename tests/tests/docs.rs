@@ -1,12 +1,8 @@
 //! What the documents name is there, and what they forbid is not done.
 
+use nats_service_tests::workspace;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the workspace").to_owned()
-}
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -38,7 +34,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_engine_knows_neither_service_nor_client() {
-    let src = root().join("core/src");
+    let src = workspace().join("core/src");
     for (part, strangers) in [
         ("store", &["crate::service", "crate::client"][..]),
         ("wire", &["crate::service", "crate::client"]),
@@ -64,7 +60,7 @@ fn the_engine_knows_neither_service_nor_client() {
 
 #[test]
 fn every_file_and_every_test_that_the_architecture_names_is_there() {
-    let root = root();
+    let root = workspace();
     let text = read(&root.join("docs/ARCHITECTURE.md"));
     let mut tests = BTreeSet::new();
     for folder in [
@@ -97,7 +93,7 @@ fn every_file_and_every_test_that_the_architecture_names_is_there() {
 
 #[test]
 fn the_links_between_the_documents_lead_somewhere() {
-    let root = root();
+    let root = workspace();
     let documents = files(&root.join("docs"), "md");
     for path in documents.into_iter().chain([root.join("README.md")]) {
         let text = read(&path);
@@ -138,9 +134,9 @@ fn the_links_between_the_documents_lead_somewhere() {
 
 #[test]
 fn every_page_of_the_guide_is_in_its_index_and_is_tested() {
-    let folder = root().join("docs/guide");
+    let folder = workspace().join("docs/guide");
     let index = read(&folder.join("README.md"));
-    let tested = read(&root().join("tests/support/lib.rs"));
+    let tested = read(&workspace().join("tests/support/lib.rs"));
     let (_, tested) = tested.split_once("pages! {").expect("the list of pages");
     let (tested, _) = tested.split_once('}').expect("its end");
     for page in files(&folder, "md") {

@@ -1,8 +1,8 @@
 //! What `cargo add nats-service` brings along, and which Rust it asks for.
 
+use nats_service_tests::workspace;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::{Command, Output};
 
 fn cargo(arguments: &[&str]) -> String {
@@ -15,13 +15,10 @@ fn run(arguments: &[&str]) -> String {
 }
 
 fn output(arguments: &[&str]) -> Output {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the workspace");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(arguments)
-        .current_dir(root)
+        .current_dir(workspace())
         .output()
         .expect("cargo runs");
     let err = String::from_utf8_lossy(&output.stderr);
@@ -89,7 +86,7 @@ fn default_features_bring_little_more_than_async_nats_does() {
 
 #[test]
 fn the_list_of_dependencies_is_the_one_that_cargo_has() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/DEPENDENCIES.md");
+    let file = workspace().join("docs/DEPENDENCIES.md");
     let text = std::fs::read_to_string(file).expect("the list");
     let (always, optional) = text.split_once("## Optional").expect("two parts");
     let cell = |row: &str, number: usize| row.split('|').nth(number).unwrap_or_default().to_owned();

@@ -1,17 +1,13 @@
 //! The README is true: its trait compiles in a crate outside this workspace that depends on `nats-service` alone, and its
 //! story runs there.
 
+use nats_service_tests::workspace;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the workspace").to_owned()
-}
-
 /// The README's Rust blocks: the trait, its implementation, the story. Lines hidden by `# ` are shown.
 fn blocks() -> [String; 3] {
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("the README");
+    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("the README");
     let blocks: Vec<String> = readme
         .split("```rust\n")
         .skip(1)
@@ -35,7 +31,7 @@ fn write(path: &Path, text: &str) {
 /// A workspace of its own, outside this one, with our lock file so that nothing newer is looked for.
 fn outside() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let root = root();
+    let root = workspace();
     let at = |crate_: &str| root.join(crate_).display().to_string();
     let package = |name: &str| {
         format!(
@@ -77,7 +73,7 @@ fn cargo(folder: &Path, arguments: &[&str]) {
         .arg("--offline")
         .current_dir(folder)
         // A place of its own: the outer build must not be disturbed, and the next run finds the dependencies built.
-        .env("CARGO_TARGET_DIR", root().join("target/outside"))
+        .env("CARGO_TARGET_DIR", workspace().join("target/outside"))
         .output()
         .expect("cargo runs");
     let (out, err) = (

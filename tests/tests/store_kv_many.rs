@@ -15,6 +15,16 @@ async fn bucket(nats: &Nats) -> KvStore<String> {
     KvStore::bind(nats.js.clone(), "b").expect("a store")
 }
 
+/// One that keeps the last revision of a key only.
+async fn bucket_of_one(nats: &Nats) -> KvStore<String> {
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        ..Default::default()
+    };
+    nats.js.create_key_value(config).await.expect("a bucket");
+    KvStore::bind(nats.js.clone(), "b").expect("a store")
+}
+
 /// `k.0` to `k.<count>`, each with its number.
 async fn fill(nats: &Nats, count: usize) {
     let mut acks = Vec::new();
@@ -114,12 +124,7 @@ async fn values_beyond_one_part_come_all_and_once() {
 #[tokio::test]
 async fn a_key_that_is_written_all_the_time_is_never_missing() {
     let nats = Nats::start().await;
-    let config = jetstream::kv::Config {
-        bucket: "b".to_owned(),
-        ..Default::default()
-    };
-    nats.js.create_key_value(config).await.unwrap();
-    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    let store = bucket_of_one(&nats).await;
     fill(&nats, 100).await;
     let js = nats.js.clone();
     let stop = Arc::new(AtomicBool::new(false));
@@ -213,12 +218,7 @@ async fn a_snapshot_is_of_one_moment() {
         return;
     }
     let nats = Nats::start().await;
-    let config = jetstream::kv::Config {
-        bucket: "b".to_owned(),
-        ..Default::default()
-    };
-    nats.js.create_key_value(config).await.unwrap();
-    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    let store = bucket_of_one(&nats).await;
     fill(&nats, 3000).await;
     let nothing = store.get_many(["x", "y"]).snapshot().await.unwrap();
     assert_eq!((nothing.revision, nothing.entries.len()), (0, 0));
@@ -264,12 +264,7 @@ async fn a_snapshot_of_more_than_an_answer_that_is_written_all_the_time_says_so(
         return;
     }
     let nats = Nats::start().await;
-    let config = jetstream::kv::Config {
-        bucket: "b".to_owned(),
-        ..Default::default()
-    };
-    nats.js.create_key_value(config).await.unwrap();
-    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    let store = bucket_of_one(&nats).await;
     let large = Bytes::from(format!("\"{}\"", "x".repeat(500_000)));
     let js = nats.js.clone();
     let write = async move || {
@@ -297,12 +292,7 @@ async fn a_snapshot_of_more_than_an_answer_that_is_written_all_the_time_says_so(
 #[tokio::test]
 async fn a_listing_misses_no_key_that_is_written_meanwhile() {
     let nats = Nats::start().await;
-    let config = jetstream::kv::Config {
-        bucket: "b".to_owned(),
-        ..Default::default()
-    };
-    nats.js.create_key_value(config).await.unwrap();
-    let store = KvStore::<String>::bind(nats.js.clone(), "b").unwrap();
+    let store = bucket_of_one(&nats).await;
     const COUNT: usize = 20_000;
     fill(&nats, COUNT).await;
     let js = nats.js.clone();

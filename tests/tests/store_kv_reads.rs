@@ -191,17 +191,23 @@ async fn store_through(cluster: &TestCluster, server: usize) -> (async_nats::Cli
     (client, KvStore::bind(js, "b").expect("a store"))
 }
 
+/// One that writes and one that reads, on different servers: the reader's replica is often behind.
+async fn writer_and_reader() -> (TestCluster, KvKey<u32>, KvStore<u32>) {
+    let cluster = TestCluster::start().await.expect("a cluster");
+    replicated(&cluster).await;
+    let leader = cluster.stream_leader("KV_b").await.expect("a leader");
+    let writer = through(&cluster, leader).await;
+    let (_, reader) = store_through(&cluster, (leader + 1) % 3).await;
+    (cluster, writer, reader)
+}
+
 #[tokio::test]
 async fn nobody_misses_a_write_of_its_own_on_a_replicated_bucket() {
     if too_old(1).await {
         return;
     }
-    let cluster = TestCluster::start().await.unwrap();
-    replicated(&cluster).await;
-    // One that writes and one that reads, on different servers: the reader's replica is often behind.
-    let leader = cluster.stream_leader("KV_b").await.unwrap();
-    let writer = through(&cluster, leader).await;
-    let reader = through(&cluster, (leader + 1) % 3).await;
+    let (_cluster, writer, store) = writer_and_reader().await;
+    let reader = store.key("a").unwrap();
     let mut stale = 0;
     for value in 0..300 {
         let revision = writer.put(&value).await.unwrap();
@@ -231,11 +237,7 @@ async fn many_keys_promise_what_one_does() {
     if too_old(1).await {
         return;
     }
-    let cluster = TestCluster::start().await.unwrap();
-    replicated(&cluster).await;
-    let leader = cluster.stream_leader("KV_b").await.unwrap();
-    let writer = through(&cluster, leader).await;
-    let (_, store) = store_through(&cluster, (leader + 1) % 3).await;
+    let (_cluster, writer, store) = writer_and_reader().await;
     let mut stale = 0;
     for value in 0..300 {
         let revision = writer.put(&value).await.unwrap();

@@ -431,16 +431,21 @@ async fn a_sweep_removes_what_came_to_nothing_and_nothing_else() {
     assert_eq!(shared.bytes().await.unwrap().unwrap(), pattern(2 * CHUNK));
 }
 
-#[tokio::test]
-async fn a_full_bucket_refuses_and_keeps_what_it_has() {
-    let nats = Nats::start().await;
+/// With room for twenty chunks.
+async fn small_bucket(nats: &Nats) -> ObjectStore<()> {
     let config = jetstream::object_store::Config {
         bucket: "o".to_owned(),
         max_bytes: 20 * CHUNK as i64,
         ..Default::default()
     };
-    nats.js.create_object_store(config).await.unwrap();
-    let store = store(&nats);
+    nats.js.create_object_store(config).await.expect("a bucket");
+    store(nats)
+}
+
+#[tokio::test]
+async fn a_full_bucket_refuses_and_keeps_what_it_has() {
+    let nats = Nats::start().await;
+    let store = small_bucket(&nats).await;
     let object = store.object("a").unwrap();
     let bytes = pattern(10 * CHUNK);
     object.put_reader(&bytes[..]).await.unwrap();
@@ -460,13 +465,7 @@ async fn a_full_bucket_refuses_and_keeps_what_it_has() {
 #[tokio::test]
 async fn what_is_on_its_way_to_a_full_bucket_leaves_no_chunk() {
     let nats = Nats::start().await;
-    let config = jetstream::object_store::Config {
-        bucket: "o".to_owned(),
-        max_bytes: 20 * CHUNK as i64,
-        ..Default::default()
-    };
-    nats.js.create_object_store(config).await.unwrap();
-    let object = store(&nats).object("a").unwrap();
+    let object = small_bucket(&nats).await.object("a").unwrap();
     let large = pattern(50 * CHUNK);
     for _ in 0..20 {
         let refused = soon("a refusal", object.put_reader(&large[..])).await;

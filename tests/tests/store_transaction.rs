@@ -3,9 +3,11 @@
 use async_nats::jetstream;
 use nats_service::{KvStore, Outcome, StoreError, TransactionError};
 use nats_service::{Server, nats_service};
-use nats_service_testkit::{Proxy, TestCluster};
+use nats_service_testkit::{Proxy, TestCluster, TestServer};
 use nats_service_tests::{Nats, processed, soon, too_old, until};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 fn stream(replicas: usize, atomic: bool) -> jetstream::stream::Config {
     jetstream::stream::Config {
@@ -337,16 +339,24 @@ async fn together(store: &KvStore<u64>) -> Option<u64> {
     rounds[0]
 }
 
-/// The same while somebody may be writing: read until nothing changes any more.
+/// The same behind what the server has taken so far: a write stands behind that in the bucket.
 async fn settled(store: &KvStore<u64>) -> u64 {
-    let mut before = store.status().await.unwrap().last_revision;
-    until("what is on its way has come", async || {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let now = store.status().await.unwrap().last_revision;
-        std::mem::replace(&mut before, now) == now
-    })
-    .await;
+    store.key("mark").unwrap().put(&0).await.unwrap();
     together(store).await.unwrap_or(0)
+}
+
+/// How many clients the server has. What one of them sent has been taken when it is gone from here.
+async fn connections(server: &TestServer) -> u64 {
+    let port = server.monitor_port();
+    let mut http = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    http.write_all(b"GET /connz HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["num_connections"].as_u64().unwrap()
 }
 
 async fn round(store: &KvStore<u64>, n: u64) -> Result<nats_service::Committed, TransactionError> {
@@ -447,6 +457,10 @@ async fn a_client_that_is_killed_leaves_all_or_nothing() {
         .await;
         tokio::time::sleep(Duration::from_micros(300 * kill)).await;
         child.kill().await.unwrap();
+        until("its connection is gone", async || {
+            connections(&nats.server).await == 1
+        })
+        .await;
         before = settled(&store).await;
         for key in 0..5 {
             let history = store

@@ -245,7 +245,8 @@ impl Exchange {
                 Content::Stream(ByteStream::new(std::io::Cursor::new(message.payload)))
             }
             None => Content::Bytes(message.payload),
-            Some(reference) => fetch(&self.core, reference, &headers, self.streams)
+            // Boxed, so that a call whose answer fits its reply has no room for this in it.
+            Some(reference) => Box::pin(fetch(&self.core, reference, &headers, self.streams))
                 .await
                 .map_err(CallError::Object)?,
         };

@@ -174,14 +174,16 @@ async fn a_time_out_is_followed_by_another_attempt_only_where_an_attempt_has_one
     let nats = Nats::start().await;
     let (_running, house, client) = house(&nats).await;
     house.hanging.store(1, SeqCst);
-    let whole = client.switch_on(7).timeout(Duration::from_millis(100));
+    // Long enough for an attempt that does not hang, on a machine that is busy.
+    let time = Duration::from_secs(2);
+    let whole = client.switch_on(7).timeout(time);
     match soon("a time-out", whole).await {
-        Err(CallError::Timeout { after, .. }) => assert_eq!(after, Duration::from_millis(100)),
+        Err(CallError::Timeout { after, .. }) => assert_eq!(after, time),
         other => panic!("{other:?}"),
     }
     assert_eq!(house.begun.swap(0, SeqCst), 1);
     house.hanging.store(1, SeqCst);
-    let policy = quick().attempt_timeout(Duration::from_millis(100));
+    let policy = quick().attempt_timeout(time);
     let call = client
         .switch_on(7)
         .retry(policy)

@@ -152,8 +152,9 @@ async fn a_conflict_is_one_on_both_sides(mut peer: Peer, nats: Nats) {
     assert_eq!(key.get().await.unwrap().unwrap().value(), "2");
 }
 
-async fn what_they_let_expire_is_gone_here(mut peer: Peer, nats: Nats) {
-    // The server keeps no entry for less time than its markers stay.
+/// A bucket of theirs and one of ours, whose keys end with a mark that stays for a second. The server keeps no entry for less
+/// time than that.
+async fn with_markers(peer: &mut Peer, nats: &Nats) -> [&'static str; 2] {
     peer.must("kv_make", json!({"bucket": "theirs", "marker_ttl": 1}))
         .await;
     let config = Config {
@@ -161,8 +162,13 @@ async fn what_they_let_expire_is_gone_here(mut peer: Peer, nats: Nats) {
         limit_markers: Some(Duration::from_secs(1)),
         ..Default::default()
     };
-    nats.js.create_key_value(config).await.unwrap();
-    for bucket in ["theirs", "ours"] {
+    nats.js.create_key_value(config).await.expect("a bucket");
+    ["theirs", "ours"]
+}
+
+async fn what_they_let_expire_is_gone_here(mut peer: Peer, nats: Nats) {
+    let buckets = with_markers(&mut peer, &nats).await;
+    for bucket in buckets {
         let store = KvStore::<String>::bind(nats.js.clone(), bucket).unwrap();
         let key = store.key("a").unwrap();
         let mut changes = key.watch().updates_only().await.unwrap();
@@ -193,15 +199,8 @@ async fn what_they_let_expire_is_gone_here(mut peer: Peer, nats: Nats) {
 }
 
 async fn what_we_let_expire_is_gone_there(mut peer: Peer, nats: Nats) {
-    peer.must("kv_make", json!({"bucket": "theirs", "marker_ttl": 1}))
-        .await;
-    let config = Config {
-        bucket: "ours".to_owned(),
-        limit_markers: Some(Duration::from_secs(1)),
-        ..Default::default()
-    };
-    nats.js.create_key_value(config).await.unwrap();
-    for bucket in ["theirs", "ours"] {
+    let buckets = with_markers(&mut peer, &nats).await;
+    for bucket in buckets {
         let store = KvStore::<String>::bind(nats.js.clone(), bucket).unwrap();
         let at = |key: &str| json!({"bucket": bucket, "key": key});
         // What is to last a while has its value there, and its time.
