@@ -2,7 +2,7 @@
 //! story runs there.
 
 use nats_service_tests::workspace;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// The README's Rust blocks: the trait, its implementation, the story. Lines hidden by `# ` are shown.
