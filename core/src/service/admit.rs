@@ -30,6 +30,8 @@ pub(crate) struct Admitted {
     pub(crate) keys: Option<Keys>,
     /// For each of the stores that writes.
     room: Vec<Permit>,
+    /// Why there is none.
+    full: Option<Box<Error>>,
     /// `None` when nobody asks for it.
     context: Option<CallContext>,
 }
@@ -63,6 +65,19 @@ impl Admitted {
         }
         let keys = self.keys.map(Keys::finish);
         Answer::new(content, self.answer_codec, headers, keys, self.room)
+    }
+
+    /// It is not to be handled, if nothing is wrong with the request itself: whoever sends it again is told that first.
+    pub(crate) fn refuse(&mut self, full: Error) {
+        self.full = Some(Box::new(full));
+    }
+
+    /// Whether it may be handled, now that it is decoded.
+    pub(crate) fn opened(&mut self) -> Result<(), Error> {
+        match self.full.take() {
+            None => Ok(()),
+            Some(full) => Err(*full),
+        }
     }
 
     pub(crate) fn undecodable(&self, error: &CodecError) -> Error {
@@ -105,6 +120,7 @@ impl Context {
             says_type: !usual && answer_codec == Codec::Json,
             keys: (!stores.is_empty()).then(|| Keys::new(stores.iter().map(|store| store.key))),
             room: Vec::new(),
+            full: None,
             context: self.spec.context.then(|| {
                 let headers = headers.unwrap_or_default();
                 CallContext(context::Context::new(

@@ -185,7 +185,9 @@ const SPARE: usize = 64;
 
 impl Plain {
     async fn serve(&self, mut call: Admitted, body: Bytes) -> Outcome {
-        self.context.reserve(&mut call).await?;
+        if let Err(full) = self.context.reserve(&mut call).await {
+            call.refuse(full);
+        }
         let spare = self.spare().pop();
         let mut place = spare.unwrap_or_else(|| self.handler.desk());
         place.begin(call, body);

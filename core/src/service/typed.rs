@@ -42,6 +42,7 @@ pub(crate) fn open<'m, S, M: Handle<S>>(
         M::request_keys(&request, keys)?;
         keys.request_done();
     }
+    call.opened()?;
     Ok(request)
 }
 

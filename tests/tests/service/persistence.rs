@@ -251,6 +251,17 @@ async fn while_a_bucket_is_away_calls_go_on_until_the_bound_and_nothing_given_is
         let ended = soon("a refusal", client.keep(task("too-much"))).await;
         assert_eq!(code(&ended), Some(Code::ResourceExhausted));
     }
+    // What is wrong with a request itself is no better later, and is told all the same.
+    for (body, wrong) in [("{", "EOF"), (r#"{"id": "a.b", "text": ""}"#, "`id`")] {
+        let refused = ask(&nats.client, "keeper.keep", body).await;
+        let headers = refused.headers.expect("an error");
+        assert_eq!(
+            headers.get("Nats-Service-Error-Code").unwrap().as_str(),
+            "400"
+        );
+        let text = headers.get("Nats-Service-Error").unwrap().as_str();
+        assert!(text.contains(wrong), "{text}");
+    }
     assert_eq!(keeper.worker.begun(), 50);
     // A bucket of its own is not concerned.
     client.keep_surely(task("a")).await.unwrap();
