@@ -333,3 +333,18 @@ async fn follow(
         .map_or("", |digest| digest.as_str());
     store::object::open(&jetstream, bucket, name, digest).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F: Future>(_: impl FnOnce(Exchange) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_call_has_no_room_in_it_for_what_is_rare() {
+        let size = size(Exchange::run_unwatched);
+        assert!(size < 3 * 1024, "{size}");
+    }
+}

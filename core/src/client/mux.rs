@@ -33,7 +33,10 @@ impl Mux {
 
     /// The table, and an inbox whose replies come into it.
     pub(crate) async fn replies(&self) -> Result<&Arc<Replies>, SubscribeError> {
-        self.reader.get_or_try_init(|| self.start()).await?;
+        if !self.reader.initialized() {
+            // Boxed, so that a call that is not the first has no room for this in it.
+            Box::pin(self.reader.get_or_try_init(|| self.start())).await?;
+        }
         Ok(&self.replies)
     }
 
