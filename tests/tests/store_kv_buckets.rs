@@ -97,7 +97,7 @@ async fn a_bucket_is_changed_only_when_asked_and_only_in_what_is_named() {
         Err(ProvisionError::Differs { differences, .. }) => {
             let named = |it: &Difference| it.setting;
             let named: Vec<_> = differences.iter().map(named).collect();
-            assert_eq!(named, ["history", "metadata"]);
+            assert_eq!(named, ["metadata", "history"]);
         }
         other => panic!("{other:?}"),
     }

@@ -44,7 +44,7 @@ const SECOND: u64 = 1_000_000_000;
 #[must_use = "settings make no bucket by themselves: pass them to `KvStore::create`"]
 pub struct BucketSettings {
     pub(super) name: String,
-    /// Each setting once, as its stream has it.
+    /// Each setting once, as its stream has it, in the order in which they were named.
     pub(super) named: Vec<(&'static Setting, Value)>,
     pub(super) provision: Provision,
 }
@@ -319,8 +319,11 @@ impl BucketSettings {
         value: Option<impl Into<Value>>,
     ) -> Self {
         if let Some(value) = value {
-            self.named.retain(|(named, _)| named.field != setting.field);
-            self.named.push((setting, value.into()));
+            let mut named = self.named.iter_mut();
+            match named.find(|(named, _)| named.field == setting.field) {
+                Some((_, named)) => *named = value.into(),
+                None => self.named.push((setting, value.into())),
+            }
         }
         self
     }

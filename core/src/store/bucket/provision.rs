@@ -85,7 +85,7 @@ pub enum ProvisionError {
     Differs {
         /// The bucket.
         bucket: String,
-        /// Each setting.
+        /// Each setting, in the order in which they are named.
         differences: Vec<Difference>,
     },
     /// It does not exist, and `provision = "none"` makes none.
