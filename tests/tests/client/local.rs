@@ -51,7 +51,7 @@ async fn a_panic_and_a_time_out_are_what_they_are_through_a_server() {
     worker.dropped.store(0, SeqCst);
     let short = client
         .echo(doing("a", Act::Hold, ""))
-        .timeout(Duration::from_millis(50));
+        .timeout(Duration::from_millis(500));
     assert!(matches!(
         soon("a time-out", short).await,
         Err(CallError::Timeout { .. })

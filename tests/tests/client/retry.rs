@@ -200,13 +200,13 @@ async fn repeats_never_outlast_the_calls_own_time_out() {
     let policy = quick().attempts(u32::MAX).budget(u32::MAX);
     let client = LampsClient::new(nats.client.clone()).with_retry(policy);
     let begin = Instant::now();
-    let call = client.switch_on(7).timeout(Duration::from_millis(300));
+    let call = client.switch_on(7).timeout(Duration::from_secs(1));
     let ended = soon("an error", call).await;
     assert!(
         matches!(ended, Err(CallError::GaveUp { attempts: 2.., .. })),
         "{ended:?}"
     );
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
