@@ -1,7 +1,7 @@
 //! The task of one writer: moves writes from the handles into the queue, from the queue to the transport, and outcomes
 //! back. It decides nothing itself; what it holds is the connection's state and the end.
 
-use super::admission::Shared;
+use super::admission::{Room, Shared};
 use super::failure::{Fault, WriteError};
 use super::queue::{Ended, Event, Limits, Queue, Terms, Token};
 use super::{DrainReport, FailedWrite, Hooks, Job, Write, WriterLimits};
@@ -30,7 +30,7 @@ const BATCH: usize = 512;
 #[derive(Debug)]
 pub(super) enum Message {
     Write {
-        job: Job,
+        job: Box<Job>,
         deadline: Option<Instant>,
     },
     Drain {
@@ -89,7 +89,7 @@ pub(super) struct Actor<T> {
     client: Client,
     statistics: Arc<Statistics>,
     transport: T,
-    queue: Queue<Job>,
+    queue: Queue<Box<Job>>,
     hasher: RandomState,
     /// How often the client has connected: the number of the connection.
     epoch: u64,
@@ -100,7 +100,9 @@ pub(super) struct Actor<T> {
     awaited: usize,
     open: bool,
     draining: Option<Draining>,
-    events: Vec<Event<Job>>,
+    /// What the writes of this round held. Given back in one go: who waits for room is woken once, and finds enough to go on.
+    room: Room,
+    events: Vec<Event<Box<Job>>>,
 }
 
 struct Draining {
@@ -131,7 +133,12 @@ impl<T: Transport> Actor<T> {
             client,
             statistics,
             transport,
-            queue: Queue::new(limits, Job::has_key_of, seed, Instant::now()),
+            queue: Queue::new(
+                limits,
+                |one, other| one.has_key_of(other),
+                seed,
+                Instant::now(),
+            ),
             hasher,
             epoch,
             connected: true,
@@ -139,6 +146,7 @@ impl<T: Transport> Actor<T> {
             awaited: 0,
             open: true,
             draining: None,
+            room: Room::default(),
             events: Vec::new(),
         }
     }
@@ -188,6 +196,7 @@ impl<T: Transport> Actor<T> {
             for completion in completions.drain(..) {
                 self.complete(completion, now);
             }
+            self.shared.free(std::mem::take(&mut self.room));
         }
         self.finish();
     }
@@ -195,7 +204,7 @@ impl<T: Transport> Actor<T> {
     fn accept(&mut self, message: Message, now: Instant) {
         match message {
             Message::Write { job, deadline } => {
-                let hash = self.hasher.hash_one(&job.write.key);
+                let hash = self.hasher.hash_one(&job.write.key) as u32;
                 let bytes = job.write.size();
                 let terms = Terms { bytes, deadline };
                 self.awaited += usize::from(job.awaited);
@@ -255,7 +264,9 @@ impl<T: Transport> Actor<T> {
                 self.shared.written.fetch_add(1, Relaxed);
                 crate::telemetry::written(&job.span, revision);
                 self.hooks.written(&self.shared.bucket, &job, revision);
-                if let Some(waiter) = job.waiter {
+                let Job { waiter, permit, .. } = *job;
+                self.room += permit.into_room();
+                if let Some(waiter) = waiter {
                     // A caller that has gone away needs no answer.
                     let _ = waiter.send(Ok(revision.unwrap_or(0)));
                 }
@@ -289,11 +300,11 @@ impl<T: Transport> Actor<T> {
         }
     }
 
-    fn end(&mut self, ended: Ended<Job>) -> Option<FailedWrite> {
+    fn end(&mut self, ended: Ended<Box<Job>>) -> Option<FailedWrite> {
         self.awaited -= usize::from(ended.job.awaited);
         let error = Fault::into_error(ended.fault, ended.in_doubt);
         let hook = self.hooks.failed.as_ref();
-        super::end_unwritten(&self.shared, hook, ended.job, error, ended.attempts)
+        super::end_unwritten(&self.shared, hook, *ended.job, error, ended.attempts)
     }
 
     /// Whether what comes next can wait a moment: everything that may be sent has been, no whole round of writes stands

@@ -2,10 +2,11 @@
 
 use crate::telemetry::WriterMetrics;
 use serde::Serialize;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 
 /// What a write costs besides its key and its value: the queue's own entry.
@@ -62,7 +63,7 @@ pub(crate) enum Full {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) bucket: Arc<str>,
-    slots: Arc<Semaphore>,
+    slots: Semaphore,
     max_bytes: usize,
     bytes: AtomicUsize,
     freed: Notify,
@@ -83,7 +84,7 @@ impl Shared {
     pub(super) fn new(bucket: &str, max_writes: usize, max_bytes: usize) -> Self {
         Self {
             bucket: bucket.into(),
-            slots: Arc::new(Semaphore::new(max_writes.min(Semaphore::MAX_PERMITS))),
+            slots: Semaphore::new(max_writes.min(Semaphore::MAX_PERMITS)),
             max_bytes,
             bytes: AtomicUsize::new(0),
             freed: Notify::new(),
@@ -112,7 +113,7 @@ impl Shared {
                 Full::Full
             });
         }
-        match self.slots.clone().try_acquire_owned() {
+        match self.slots.try_acquire() {
             Ok(slot) => Ok(Permit::new(slot, self)),
             Err(TryAcquireError::NoPermits) => Err(Full::Full),
             Err(TryAcquireError::Closed) => Err(Full::Closed),
@@ -141,12 +142,25 @@ impl Shared {
                 freed.await;
                 continue;
             }
-            let slot = self.slots.clone().acquire_owned().await;
+            let slot = self.slots.acquire().await;
             let slot = slot.map_err(|_| Full::Closed)?;
             // Others may have filled it up while this one waited for its slot.
             if self.has_bytes() {
                 return Ok(Permit::new(slot, self));
             }
+        }
+    }
+
+    /// Gives room back.
+    pub(super) fn free(&self, room: Room) {
+        if room.slots == 0 {
+            return;
+        }
+        self.pending.fetch_sub(room.writes, Relaxed);
+        let before = self.bytes.fetch_sub(room.bytes, Relaxed);
+        self.slots.add_permits(room.slots);
+        if before >= self.max_bytes && before - room.bytes < self.max_bytes {
+            self.freed.notify_waiters();
         }
     }
 
@@ -184,6 +198,22 @@ impl Shared {
     }
 }
 
+/// What writes hold of the bounds.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    slots: usize,
+    writes: usize,
+    bytes: usize,
+}
+
+impl AddAssign for Room {
+    fn add_assign(&mut self, other: Self) {
+        self.slots += other.slots;
+        self.writes += other.writes;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Room for one write. It goes into the write, and is given back when the write has ended.
 #[derive(Debug)]
 #[must_use = "room that is dropped is free again"]
@@ -191,15 +221,32 @@ pub(crate) struct Permit {
     shared: Arc<Shared>,
     /// What the write holds; zero as long as there is none.
     bytes: usize,
-    _slot: OwnedSemaphorePermit,
+    /// The room was handed on.
+    given: bool,
 }
 
 impl Permit {
-    fn new(slot: OwnedSemaphorePermit, shared: &Arc<Shared>) -> Self {
+    fn new(slot: SemaphorePermit<'_>, shared: &Arc<Shared>) -> Self {
+        // It is given back by `Shared::free`.
+        slot.forget();
         Self {
             shared: shared.clone(),
             bytes: 0,
-            _slot: slot,
+            given: false,
+        }
+    }
+
+    /// What it holds, to be given back by `Shared::free`.
+    pub(super) fn into_room(mut self) -> Room {
+        self.given = true;
+        self.room()
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            slots: 1,
+            writes: usize::from(self.bytes > 0),
+            bytes: self.bytes,
         }
     }
 
@@ -219,14 +266,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        let shared = &self.shared;
-        shared.pending.fetch_sub(1, Relaxed);
-        let before = shared.bytes.fetch_sub(self.bytes, Relaxed);
-        if before >= shared.max_bytes && before - self.bytes < shared.max_bytes {
-            shared.freed.notify_waiters();
+        if !self.given {
+            self.shared.free(self.room());
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::actor::{Completion, Ends, Outcome, Transport};
 use super::failure::{Ack, Fault, parse_ack};
-use super::ingest::{Found, Held, Ingest, Place, Task};
+use super::ingest::{self, Found, Held, Ingest, Place, Task};
 use super::queue::{Limits, Token};
 use super::readback::read_back;
 use super::{Write, WriteAction, WriterLimits};
@@ -111,7 +111,7 @@ impl Kv {
             _ => NATS_MESSAGE_ID,
         };
         // No conversion here can panic: the texts are constants, and the id is letters and digits.
-        headers.insert(id, format!("{}-{}", self.id, token.id));
+        headers.insert(id, self.name(token));
         match &write.action {
             WriteAction::Put(_) => headers.insert(CONTENT_TYPE_NAME, write.content_type),
             WriteAction::Delete => headers.insert(KV_OPERATION, HeaderValue::from("DEL")),
@@ -130,6 +130,16 @@ impl Kv {
         }
         write.trace.write(&mut headers);
         headers
+    }
+
+    /// What a write is called in its headers.
+    fn name(&self, token: Token) -> String {
+        const DIGITS: usize = 20;
+        let mut name = String::with_capacity(self.id.len() + 1 + DIGITS);
+        name.push_str(&self.id);
+        // Writing into memory does not fail.
+        let _ = write!(name, "-{}", token.id);
+        name
     }
 
     /// Writes a subject into memory that many messages share.
@@ -265,7 +275,10 @@ impl Transport for Kv {
     fn limits(&mut self, limits: &WriterLimits, newest_wins: bool) -> Limits {
         self.ack_timeout = limits.ack_timeout;
         Limits {
-            window: limits.window,
+            window: match self.ingest.is_enabled() {
+                true => ingest::WINDOW,
+                false => limits.window,
+            },
             window_bytes: WINDOW_BYTES,
             ack_timeout: limits.ack_timeout,
             backoff_min: Duration::from_millis(50),
@@ -279,14 +292,17 @@ impl Transport for Kv {
     }
 
     fn start(&mut self, token: Token, write: &Write, patient: bool, now: Instant) -> Ends {
-        // Keys come from a template, which checked them. A white space would end the subject and begin another protocol
-        // line, so this is looked at once more where it would do harm.
-        if let Err(error) = crate::store::check_key(&write.key) {
-            let fault = Fault::permanent(error.to_string());
+        // Keys were checked where they came from. White space would end the subject and begin another protocol line, so this
+        // is looked at once more where it would do harm.
+        if !write.key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let fault = Fault::permanent("the key is no subject");
             self.failed.push((token, Outcome::Failed(fault)));
             return Ends::ByItself;
         }
-        let subject = self.text(|this, to| write!(to, "{}{}", this.prefix, write.key));
+        let subject = self.text(|this, to| {
+            to.write_str(&this.prefix)?;
+            to.write_str(&write.key)
+        });
         let place = match &write.action {
             WriteAction::Put(_) | WriteAction::Delete if patient => {
                 self.ingest.place(token, &subject, self.ack_timeout, now)

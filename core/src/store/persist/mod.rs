@@ -336,18 +336,18 @@ impl Writer {
         let awaited = deadline.is_some();
         let span = telemetry::write(&self.shared.bucket, &write.key);
         write.trace = Trace::of(&span);
-        let job = Job {
+        let job = Box::new(Job {
             write,
             span,
             waiter,
             awaited,
-            _permit: permit,
-        };
+            permit,
+        });
         if let Err(mpsc::error::SendError(Message::Write { job, .. })) =
             self.messages.send(Message::Write { job, deadline })
         {
             let hook = self.hooks.failed.as_ref();
-            end_unwritten(&self.shared, hook, job, WriteError::Closed, 0);
+            end_unwritten(&self.shared, hook, *job, WriteError::Closed, 0);
         }
         if awaited {
             self.urgent.notify_one();
@@ -387,7 +387,7 @@ impl Writer {
 
 type Waiter = oneshot::Sender<Result<u64, WriteError>>;
 
-/// A write on its way.
+/// A write on its way. It is handed on by its address: a queue is larger than a processor's cache.
 #[derive(Debug)]
 struct Job {
     write: Write,
@@ -397,7 +397,7 @@ struct Job {
     waiter: Option<Waiter>,
     /// Somebody waited for it: its failure is theirs, and not the hook's.
     awaited: bool,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Job {

@@ -99,19 +99,19 @@ struct Entry<J> {
     followed: bool,
     in_doubt: bool,
     overdue: bool,
-    fault: Option<Fault>,
+    fault: Option<Box<Fault>>,
     age: u64,
 }
 
 #[derive(Debug)]
 struct Lane<J> {
-    hash: u64,
+    hash: u32,
     phase: Phase,
     head: Entry<J>,
     behind: VecDeque<Entry<J>>,
 }
 
-/// Passes on what is a hash already.
+/// Passes on what is half a hash already.
 #[derive(Debug, Default)]
 struct AsItIs(u64);
 
@@ -120,8 +120,9 @@ impl Hasher for AsItIs {
         self.0
     }
     fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u32(&mut self, hash: u32) {
+        // The map looks at both ends.
+        self.0 = u64::from(hash) << 32 | u64::from(hash);
     }
 }
 
@@ -132,7 +133,9 @@ pub(super) struct Queue<J> {
     same_key: fn(&J, &J) -> bool,
     lanes: Vec<Option<Lane<J>>>,
     free: Vec<usize>,
-    by_hash: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+    /// The lanes that are open. Half a hash and a narrow index, so that of a full queue as much as can be stays in the
+    /// processor's cache: every write is looked up twice.
+    by_hash: HashMap<u32, u32, BuildHasherDefault<AsItIs>>,
     /// Every lane in `Phase::Ready` is in here; one in another phase may be, and is passed over.
     ready: VecDeque<usize>,
     timers: Timers,
@@ -178,7 +181,7 @@ impl<J> Queue<J> {
 
     /// Puts a write behind the earlier ones of its key, whose hash this is. Returns the job that it replaces, where newest
     /// wins.
-    pub(super) fn push(&mut self, job: J, hash: u64, terms: Terms, now: Instant) -> Option<J> {
+    pub(super) fn push(&mut self, job: J, hash: u32, terms: Terms, now: Instant) -> Option<J> {
         let id = self.next_id;
         self.next_id += 1;
         let mut entry = Entry {
@@ -193,14 +196,13 @@ impl<J> Queue<J> {
             age: self.ages.add(now),
         };
         if let Some(deadline) = terms.deadline {
-            let lane = self.by_hash.get(&hash).copied();
-            let lane =
-                lane.unwrap_or_else(|| self.free.last().copied().unwrap_or(self.lanes.len()));
+            let next = || self.free.last().copied().unwrap_or(self.lanes.len());
+            let lane = self.lane_of(hash).unwrap_or_else(next);
             self.timers
                 .at(deadline, Alarm::Deadline(Token { lane, id }));
         }
         self.pending += 1;
-        let Some(&index) = self.by_hash.get(&hash) else {
+        let Some(index) = self.lane_of(hash) else {
             self.open_lane(hash, entry);
             return None;
         };
@@ -223,7 +225,11 @@ impl<J> Queue<J> {
         None
     }
 
-    fn open_lane(&mut self, hash: u64, head: Entry<J>) {
+    fn lane_of(&self, hash: u32) -> Option<usize> {
+        self.by_hash.get(&hash).map(|index| *index as usize)
+    }
+
+    fn open_lane(&mut self, hash: u32, head: Entry<J>) {
         let lane = Lane {
             hash,
             phase: Phase::Ready,
@@ -240,7 +246,8 @@ impl<J> Queue<J> {
                 self.lanes.len() - 1
             }
         };
-        self.by_hash.insert(hash, index);
+        // There are as many lanes as writes may wait, and these have to be in memory.
+        self.by_hash.insert(hash, index as u32);
         self.ready.push_back(index);
     }
 
@@ -355,7 +362,7 @@ impl<J> Queue<J> {
         lane.head.in_doubt |= fault.in_doubt;
         let (transient, over) = (fault.transient, lane.head.overdue);
         if !transient || over {
-            lane.head.fault = Some(fault);
+            lane.head.fault = Some(Box::new(fault));
             // A refusal for good is an answer all the same: the bucket is not down.
             if !transient && self.health.success() {
                 self.release_backoffs();
@@ -366,7 +373,7 @@ impl<J> Queue<J> {
         if !phase.flies() {
             return None;
         }
-        lane.head.fault = Some(fault);
+        lane.head.fault = Some(Box::new(fault));
         let attempts = lane.head.attempts;
         self.land(token.lane);
         self.retried += 1;
@@ -427,7 +434,7 @@ impl<J> Queue<J> {
                 && sent < epoch
             {
                 lane.head.in_doubt = true;
-                lane.head.fault = Some(Fault::connection_lost());
+                lane.head.fault = Some(Box::new(Fault::connection_lost()));
                 lost.push((lane.head.id, index, lane.head.overdue));
             }
         }
@@ -495,7 +502,7 @@ impl<J> Queue<J> {
             job: entry.job,
             attempts: entry.attempts,
             in_doubt: entry.in_doubt,
-            fault: entry.fault,
+            fault: entry.fault.map(|fault| *fault),
         }
     }
 

@@ -29,10 +29,10 @@ fn bench(limits: Limits) -> Bench {
 }
 
 /// Different for different keys, but for `y` and `z`.
-fn hash(key: &str) -> u64 {
+fn hash(key: &str) -> u32 {
     let key = if key == "z" { "y" } else { key };
     key.bytes()
-        .fold(7, |hash, byte| hash * 31 + u64::from(byte))
+        .fold(7, |hash: u32, byte| hash.wrapping_mul(31) + u32::from(byte))
 }
 
 impl Bench {
@@ -316,7 +316,7 @@ fn no_disorder_of_outcomes_brings_an_old_value_back() {
                     bytes: 1,
                     deadline: None,
                 };
-                queue.push(pushed, key, terms, now);
+                queue.push(pushed, key as u32, terms, now);
                 pushed += 1;
             }
             while let Some(token) = queue.start(now, epoch) {
