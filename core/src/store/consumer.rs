@@ -9,6 +9,8 @@
 
 mod contact;
 mod place;
+#[cfg(test)]
+mod replica_tests;
 mod restart;
 
 pub(crate) use contact::Contact;
@@ -35,6 +37,8 @@ const TICK: Duration = Duration::from_millis(500);
 const BELIEVE_AFTER: Duration = Duration::from_secs(10);
 /// How long a consumer of a replicated stream may bring nothing before it asks whether the stream has a leader.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// How long a replica may take to get what the leader had when the consumer was made, before another one is tried.
+const LAGS_AFTER: Duration = Duration::from_secs(1);
 /// How many heartbeats may say that the server still waits for an answer that it was given.
 const STALLS: u32 = 2;
 /// The same where the server is known not to hear them, as a time without a message.
@@ -118,8 +122,6 @@ pub(crate) struct OrderedConsumer {
     said: VecDeque<Step>,
     /// Whether the stream has replicas, one of which may be behind what another told.
     replicated: bool,
-    /// The stream's last sequence from just before the live consumer was made.
-    floor: u64,
     /// Everything up to here was looked at by a consumer and delivered if it matched.
     covered: u64,
     /// Where the interruption is whose gaps are looked for: the last sequence before it, and the last one it may hold.
@@ -145,7 +147,14 @@ struct Live {
     name: String,
     subscriber: Subscriber,
     sequence: u64,
+    made: Instant,
     seen: Instant,
+    /// The stream's last sequence, as its leader told it: just before this consumer was made, or at the last look.
+    floor: u64,
+    /// Whether it reads what the leader has, and not a replica that may be behind without knowing it.
+    led: bool,
+    /// The replica has shown that it has everything up to here.
+    reached: u64,
     /// How often the connection had been made when this consumer was.
     connects: u64,
     /// When flow control was answered last.
@@ -176,16 +185,15 @@ impl OrderedConsumer {
             position,
             head,
             replicated: info.config.num_replicas > 1,
-            created: info.created,
+            created: info.created.clone(),
         };
         let mut consumer = Self::at(stream, options, bookmark);
         consumer.initial = Initial::Coming;
-        consumer.floor = head;
         if matches!(consumer.options.start, Start::From(_)) {
             consumer.look_for_gaps(info.state.first_seq, head);
         }
         let inbox = consumer.subscribe().await?;
-        consumer.create(inbox, None).await?;
+        consumer.create(inbox, &info, None).await?;
         Ok(consumer)
     }
 
@@ -208,7 +216,6 @@ impl OrderedConsumer {
             starts_over: false,
             said: VecDeque::new(),
             replicated: bookmark.replicated,
-            floor: 0,
             covered: bookmark.position,
             interruption: None,
             contact: Arc::default(),
@@ -402,12 +409,17 @@ impl OrderedConsumer {
         self.attempt = 0;
         self.looked = live.seen;
         self.head = self.head.max(place.stream_sequence);
+        live.reached = live.reached.max(place.stream_sequence);
+        let floor = live.floor;
         let initial = self.initial == Initial::Coming;
-        if initial && (place.pending == 0 || place.stream_sequence >= self.initial_end) {
+        if initial
+            && (place.stream_sequence >= self.initial_end
+                || (place.pending == 0 && self.has_it_all()))
+        {
             self.initial = Initial::Over;
         }
         if place.pending == 0 && !self.replicated {
-            self.covered = self.covered.max(self.floor);
+            self.covered = self.covered.max(floor);
         }
         if place.stream_sequence <= self.position {
             return Ok(None);
@@ -499,16 +511,38 @@ impl OrderedConsumer {
             _ => {
                 self.attempt = 0;
                 let passed = header("Nats-Last-Stream").and_then(|last| last.parse().ok());
+                let passed = passed.unwrap_or(0);
                 if last.is_some() && self.initial == Initial::Said {
                     // All that it has delivered is here, and it has looked at everything up to there.
-                    self.covered = self.covered.max(passed.unwrap_or(0));
+                    self.covered = self.covered.max(passed);
                 }
-                // Nothing to send, and nothing under way: what was still to come has been purged.
+                if let Some(live) = &mut self.live {
+                    live.reached = live.reached.max(passed);
+                }
+                // Nothing to send, and nothing under way: what was still to come has been purged, or the replica is
+                // behind.
                 if self.initial == Initial::Coming {
-                    self.initial = Initial::Over;
+                    if self.has_it_all() {
+                        self.initial = Initial::Over;
+                    } else if self
+                        .live
+                        .as_ref()
+                        .is_some_and(|live| live.made.elapsed() > LAGS_AFTER)
+                    {
+                        tracing::debug!(stream = ?self.stream, "a replica lags behind, and another one is tried");
+                        self.abandon();
+                    }
                 }
             }
         }
+    }
+
+    /// Whether what the consumer reads has all the initial messages. One of a replicated stream is made on any of its
+    /// servers, which may lag behind the leader, by far and for long, and has nothing more to bring then.
+    fn has_it_all(&self) -> bool {
+        let Some(live) = &self.live else { return false };
+        let proven = if live.led { live.floor } else { live.reached };
+        !self.replicated || self.options.start == Start::New || proven >= self.initial_end
     }
 
     /// Gives the consumer up, and has it deleted.

@@ -75,13 +75,15 @@ pub(crate) struct StreamInfo {
     /// When the stream was made; another time means another stream of the same name.
     pub(crate) created: String,
     #[serde(default)]
-    cluster: Option<Cluster>,
+    pub(crate) cluster: Option<Cluster>,
 }
 
+/// Where a stream or a consumer is.
 #[derive(Debug, Clone, serde::Deserialize)]
-struct Cluster {
+pub(crate) struct Cluster {
+    /// The name of the server that leads it, or of the only one that has it.
     #[serde(default)]
-    leader: String,
+    pub(crate) leader: String,
 }
 
 impl StreamInfo {
@@ -89,6 +91,13 @@ impl StreamInfo {
     pub(crate) fn has_leader(&self) -> bool {
         let cluster = self.cluster.as_ref();
         cluster.is_none_or(|cluster| !cluster.leader.is_empty())
+    }
+
+    /// Whether what is there is on the server that leads the stream, and told this.
+    pub(crate) fn leads(&self, there: Option<&Cluster>) -> bool {
+        let leader = self.cluster.as_ref().map(|cluster| &cluster.leader);
+        leader.is_some_and(|leader| !leader.is_empty())
+            && leader == there.map(|cluster| &cluster.leader)
     }
 }
 

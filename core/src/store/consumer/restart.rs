@@ -2,7 +2,7 @@
 
 use super::{BELIEVE_AFTER, Initial, LOOK_AFTER, Live, OrderedConsumer, Start, Step, connects};
 use crate::store::error::{Refusal, StoreError};
-use crate::store::stream::{StreamInfo, back_off};
+use crate::store::stream::{Cluster, StreamInfo, back_off};
 use async_nats::Subscriber;
 use async_nats::connection::State;
 use futures_util::StreamExt as _;
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// The server removes a consumer whose inbox nobody listens to after this long, should the deletion get lost.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
+/// A replica that has nothing to bring says with a heartbeat how far it is: so many times as often as heartbeats come
+/// otherwise, since the initial messages may wait for that.
+const REPLICA_HEARTBEATS: u32 = 5;
 /// How long the first attempt to make a consumer again waits for an answer; each one waits twice as long. While a leader is
 /// elected nobody answers, and whoever waits for that has it late.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -24,19 +27,32 @@ struct ConsumerInfo {
     name: String,
     #[serde(default)]
     num_pending: u64,
+    #[serde(default)]
+    cluster: Option<Cluster>,
 }
 
 impl OrderedConsumer {
-    /// Asks, once in a while, whether the stream has a leader. A consumer on a server that is cut off from the others, with us,
-    /// says with every heartbeat that there is nothing new; nobody there can answer for the stream any more.
+    /// Asks, once in a while, whether the stream has a leader, and how far it is. A consumer on a server that is cut off from
+    /// the others, with us, says with every heartbeat that there is nothing new; nobody there can answer for the stream any
+    /// more. One on a server that lags behind says the same, and has not come by the next look to where the leader was.
     pub(super) async fn look_for_a_leader(&mut self) {
         if !self.replicated || self.looked.elapsed() < LOOK_AFTER {
             return;
         }
         self.looked = Instant::now();
-        if let Err(error) = self.led_info(FIRST_WAIT * 2).await {
-            tracing::debug!(stream = ?self.stream, %error, "a consumer is given up");
-            self.abandon();
+        let looked = self.led_info(FIRST_WAIT * 2).await;
+        match (looked, &mut self.live) {
+            (Ok(info), Some(live)) if live.reached >= live.floor => {
+                live.floor = info.state.last_seq
+            }
+            (Ok(_), _) => {
+                tracing::debug!(stream = ?self.stream, "a replica lags behind, and another one is tried");
+                self.abandon();
+            }
+            (Err(error), _) => {
+                tracing::debug!(stream = ?self.stream, %error, "a consumer is given up");
+                self.abandon();
+            }
         }
     }
 
@@ -87,30 +103,29 @@ impl OrderedConsumer {
         let info = self.led_info(wait).await?;
         let last = info.state.last_seq;
         self.replicated = info.config.num_replicas > 1;
-        self.floor = last;
         let another = info.created != self.created;
         // The server lost its last messages, and gives their numbers to new ones. A replica may just be behind.
         let shorter = last < self.head && !(self.replicated && self.lags_behind(last).await);
         if another || shorter {
-            self.created = info.created;
+            self.created.clone_from(&info.created);
             self.head = last;
+            self.initial_end = last;
             self.covered = 0;
             self.interruption = None;
             // Everything in another bucket of the same name is new.
             self.position = if another { 0 } else { self.position.min(last) };
             if self.starts_over {
-                self.start_over(last);
+                self.start_over();
             }
         } else if self.initial == Initial::Said {
             self.look_for_gaps(info.state.first_seq, last);
         }
-        self.create(inbox, Some(wait)).await
+        self.create(inbox, &info, Some(wait)).await
     }
 
-    fn start_over(&mut self, last: u64) {
+    fn start_over(&mut self) {
         self.position = 0;
         self.initial = Initial::Coming;
-        self.initial_end = last;
         if self.options.start != Start::All {
             self.options.start = Start::Last;
         }
@@ -147,20 +162,25 @@ impl OrderedConsumer {
         }
     }
 
-    /// Makes the consumer; the answer may take `wait`, or as long as any.
+    /// Makes the consumer of the stream that was just asked; the answer may take `wait`, or as long as any.
     pub(super) async fn create(
         &mut self,
         inbox: Inbox,
+        info: &StreamInfo,
         wait: Option<Duration>,
     ) -> Result<(), StoreError> {
         let connects = connects(&self.statistics);
+        let heartbeat = match self.replicated && self.initial == Initial::Coming {
+            true => self.options.heartbeat / REPLICA_HEARTBEATS,
+            false => self.options.heartbeat,
+        };
         let mut config = serde_json::json!({
             "deliver_subject": inbox.subject,
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
             "flow_control": true,
-            "idle_heartbeat": nanos(self.options.heartbeat),
+            "idle_heartbeat": nanos(heartbeat),
             "inactive_threshold": nanos(INACTIVE_THRESHOLD),
             "mem_storage": true,
             "num_replicas": 1,
@@ -192,23 +212,33 @@ impl OrderedConsumer {
             made.map_err(|refusal| refusal.about(stream.bucket()))
         });
         let made = made.await?;
-        if made.num_pending == 0 {
-            if self.initial == Initial::Coming {
-                self.initial = Initial::Over;
-            } else if !self.replicated {
-                self.covered = self.covered.max(self.floor);
-            }
-        }
+        let led = info.leads(made.cluster.as_ref());
+        let floor = info.state.last_seq;
         self.contact.opened();
+        let now = Instant::now();
+        self.looked = now;
         self.live = Some(Live {
             name: made.name,
             subscriber: inbox.subscriber,
             sequence: 0,
-            seen: Instant::now(),
+            made: now,
+            seen: now,
+            floor,
+            led,
+            reached: 0,
             connects,
             answered: None,
             stalls: 0,
         });
+        if made.num_pending == 0 {
+            if self.initial == Initial::Coming {
+                if self.has_it_all() {
+                    self.initial = Initial::Over;
+                }
+            } else if !self.replicated {
+                self.covered = self.covered.max(floor);
+            }
+        }
         Ok(())
     }
 }
