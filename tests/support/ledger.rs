@@ -9,6 +9,7 @@ mod check;
 mod check_tests;
 mod history;
 mod load;
+mod replicas;
 
 pub use check::Findings;
 
@@ -26,8 +27,11 @@ use std::time::{Duration, Instant};
 
 /// The bucket.
 pub const BUCKET: &str = "ledger";
-/// Keys of each kind. Many, so that the history of none is cut short.
+/// Keys of each kind that are written at a time.
 const KEYS: usize = 12;
+/// How often each of them is written, before others take their turn: less often than the bucket keeps revisions, so that
+/// all are there in the end. What is cut meanwhile, a watch that was away cannot bring, and nobody can tell it from a loss.
+const WRITES: usize = 50;
 /// Revisions of a key that the bucket keeps; the contract below says the same.
 const HISTORY: i64 = 64;
 /// Answers between two faults.
@@ -376,8 +380,14 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
         .await
         .expect("a connection");
     let store = KvStore::<Count>::bind(jetstream::new(nats), BUCKET).expect("a name");
-    let held = history::held(&store).await;
+    let names = history.told().names();
+    let held = history::held(&store, names).await;
     findings.judge(&history.told(), &held);
+    findings.replicas = replicas::alike(&cluster).await.err().unwrap_or_default();
+    if !findings.problems.is_empty() || !findings.replicas.is_empty() {
+        let logs = replicas::keep_logs(&cluster);
+        println!("what the servers logged is in {}", logs.display());
+    }
     findings
 }
 

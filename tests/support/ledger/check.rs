@@ -19,6 +19,8 @@ pub struct Findings {
     pub seen: usize,
     /// Promises that were broken; empty when all is well.
     pub problems: Vec<String>,
+    /// What each server has, where that is not the same: no promise, but what becomes of one when that server is asked.
+    pub replicas: Vec<String>,
 }
 
 impl Findings {
@@ -181,10 +183,10 @@ fn a_compare_and_set_is_granted_once(told: &Told, held: &Held, found: &mut Vec<S
     }
     let last = lock.revisions.last().map_or(0, |kept| kept.number);
     let granted = told.granted.len() as u64;
-    if !(granted..=granted + told.unknown).contains(&last) {
+    if !(granted..=granted + told.unknown + told.refused).contains(&last) {
         found.push(format!(
-            "{granted} compare-and-sets were granted and {} unknown, and the value is {last}",
-            told.unknown
+            "{granted} compare-and-sets were granted, {} unknown and {} refused, and the value is {last}",
+            told.unknown, told.refused
         ));
     }
 }

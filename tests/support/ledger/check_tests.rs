@@ -251,7 +251,9 @@ fn a_compare_and_set_whose_value_is_lost_is_found() {
 fn more_or_fewer_values_than_compare_and_sets_are_found() {
     let mut story = Story::sound();
     story.told.unknown = 0;
-    story.has(&["2 compare-and-sets were granted and 0 unknown, and the value is 3"]);
+    story.has(&["2 compare-and-sets were granted, 0 unknown and 0 refused, and the value is 3"]);
+    story.told.refused = 1;
+    story.has(&[]);
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! What everybody was told, and what the bucket holds in the end: what [`check`](super::check) compares.
 
-use super::{Count, HISTORY, KEYS};
+use super::{Count, HISTORY};
+use futures_util::{StreamExt as _, stream};
 use nats_service::{KvStore, Operation, ReadLevel};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 /// The key that is contended for.
 pub(super) const LOCK: &str = "lock";
+/// How many keys are read at once in the end.
+const AT_ONCE: usize = 16;
 
 /// A number that a caller was answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,9 @@ pub(super) struct Told {
     pub(super) granted: Vec<Grant>,
     /// Compare-and-sets of which nothing is known.
     pub(super) unknown: u64,
+    /// Those that were refused. One that leads no more, and does not know it yet, refuses by what it knows, while the leader
+    /// gets the same message and takes it: so one of these may be there.
+    pub(super) refused: u64,
     /// What the watch brought, in order.
     pub(super) seen: Vec<(String, Kept)>,
     /// What the services were told to be stored: the instance, the key, the revision.
@@ -75,6 +81,15 @@ impl Told {
         let answers = self.answers.iter().enumerate();
         let answers = answers.filter(move |answer| !may_be_lost(answer));
         answers.map(|(_, answer)| answer)
+    }
+
+    /// Every key that anybody was told of.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        let answered = self.answers.iter().map(|answer| &answer.key);
+        let stored = self.stored.iter().map(|(_, name, _)| name);
+        let seen = self.seen.iter().map(|(name, _)| name);
+        let names = answered.chain(stored).chain(seen).cloned();
+        names.chain([LOCK.to_owned()]).collect()
     }
 
     pub(super) fn saw(&mut self, key: String, revision: u64, count: &Count) {
@@ -116,12 +131,9 @@ impl Key {
 /// What the bucket holds.
 pub(super) type Held = BTreeMap<String, Key>;
 
-/// Reads it.
-pub(super) async fn held(store: &KvStore<Count>) -> Held {
-    let names = ["first", "later"].into_iter();
-    let names = names.flat_map(|kind| (0..KEYS).map(move |key| format!("{kind}.{key}")));
-    let mut held = Held::new();
-    for name in names.chain([LOCK.to_owned()]) {
+/// Reads these keys.
+pub(super) async fn held(store: &KvStore<Count>, names: BTreeSet<String>) -> Held {
+    let read = async |name: String| {
         let key = store.key(name.clone()).expect("a key");
         let last = key.read(ReadLevel::Confirmed).await.expect("a majority");
         let revisions = key.history().await.expect("it can be read").into_iter();
@@ -133,7 +145,11 @@ pub(super) async fn held(store: &KvStore<Count>) -> Held {
             last: last.map(|entry| Kept::of(entry.revision, entry.value())),
             revisions: revisions.collect(),
         };
-        held.insert(name, key);
-    }
-    held
+        (name, key)
+    };
+    stream::iter(names)
+        .map(read)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
 }

@@ -1,7 +1,7 @@
 //! Callers, a watcher, and some who contend for one key; and what each of them was told.
 
 use super::history::{Answer, Grant, History, LOCK};
-use super::{BUCKET, CALL, Count, KEYS, LedgerClient};
+use super::{BUCKET, CALL, Count, KEYS, LedgerClient, WRITES};
 use crate::until;
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
@@ -40,7 +40,7 @@ impl Load {
                     if stop.load(SeqCst) {
                         return;
                     }
-                    let key = (turn % KEYS).to_string();
+                    let key = (turn / (KEYS * WRITES) * KEYS + turn % KEYS).to_string();
                     let (kind, call) = match first {
                         true => ("first", client.first(&key)),
                         false => ("later", client.later(&key)),
@@ -55,7 +55,7 @@ impl Load {
                         by: count.by,
                     });
                     answers.fetch_add(1, SeqCst);
-                    // A steady load, and no flood: the history of a key must last until the end.
+                    // A steady load, and no flood.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }));
@@ -86,7 +86,7 @@ impl Load {
                             revision: own,
                             number: next.number,
                         }),
-                        Err(StoreError::Conflict { .. }) => {}
+                        Err(StoreError::Conflict { .. }) => history.told().refused += 1,
                         Err(_) => history.told().unknown += 1,
                     }
                 }
