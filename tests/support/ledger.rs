@@ -62,19 +62,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All but the strictest.
-    pub const ALL: [Self; 7] = [
-        Self::LeaderKilled,
-        Self::ServiceReplaced,
-        Self::LeaderPaused,
-        Self::ConnectionCut,
-        Self::LeaderCutOff,
-        Self::ServiceKilled,
-        Self::LeaderStopped,
-    ];
-    /// All of them. With these a service that is killed is forgiven the answers of its last moments only, and every write that
-    /// the server has acknowledged to it is looked for.
-    pub const STRICT: [Self; 8] = [
+    /// All of them.
+    pub const ALL: [Self; 8] = [
         Self::LeaderKilled,
         Self::ServiceReplaced,
         Self::LeaderPaused,
@@ -160,12 +149,7 @@ struct Instance {
 }
 
 impl Instance {
-    async fn start(
-        number: u64,
-        urls: Vec<String>,
-        counter: Counter,
-        told: Option<Arc<History>>,
-    ) -> Self {
+    async fn start(number: u64, urls: Vec<String>, counter: Counter, told: Arc<History>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -180,15 +164,13 @@ impl Instance {
         let started = runtime.spawn(async move {
             let nats = async_nats::connect(urls).await.expect("a connection");
             let js = jetstream::new(nats.clone());
-            let mut server = Server::new(nats).with_jetstream(js);
-            if let Some(told) = told {
-                server = server.on_stored_write(move |write| {
+            Server::new(nats)
+                .with_jetstream(js)
+                .on_stored_write(move |write| {
                     let revision = write.revision.unwrap_or(0);
                     let stored = (number, write.key.clone(), revision);
                     told.told().stored.push(stored);
-                });
-            }
-            server
+                })
                 .serve(LedgerServer::new(counting))
                 .start()
                 .await
@@ -299,11 +281,9 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
     let counter = Counter::default();
     let (callers, service) = (Way::to(&urls).await, Way::to(&urls).await);
     let history = Arc::<History>::default();
-    let strict = faults.contains(&Fault::ServiceCut);
     let start = async |number| {
         let (urls, counter) = (service.urls(), counter.clone());
-        let told = strict.then(|| history.clone());
-        Instance::start(number, urls, counter, told).await
+        Instance::start(number, urls, counter, history.clone()).await
     };
     let mut instance = start(1).await;
     let load = Load::start(callers.urls(), history.clone()).await;
@@ -334,11 +314,10 @@ pub async fn run(rounds: usize, faults: &[Fault]) -> Findings {
                 cluster.rejoin(leader).await.expect("it rejoins");
             }
             Fault::ServiceKilled => {
-                // What its writer had not stored goes with it: that is what `write = "before_reply"` is for.
+                // What its writer had not stored goes with it, of its last moments: that is what `write = "before_reply"` is for.
                 let answers = history.told().answers.len();
                 instance.has_written().await;
-                let settled = if strict { answers } else { 0 };
-                history.told().killed.insert(instance.number, settled);
+                history.told().killed.insert(instance.number, answers);
                 let number = instance.number;
                 instance.kill();
                 instance = start(number + 1).await;

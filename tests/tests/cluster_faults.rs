@@ -13,12 +13,3 @@ async fn through_every_fault_of_a_cluster_nothing_acknowledged_is_lost_and_nothi
     assert_eq!(findings.faults, Fault::ALL.len());
     assert!(findings.answers > 400 && findings.granted > 5 && findings.seen > 400);
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: see `What survives` in docs/PERFORMANCE.md"]
-async fn through_the_strictest_faults_every_write_is_where_the_server_said_it_is() {
-    let findings = ledger::run(1, &Fault::STRICT).await;
-    let found = serde_json::to_string(&findings).expect("numbers and texts");
-    println!("findings: {found}");
-    assert_eq!(findings.problems, [""; 0], "{findings:?}");
-}
