@@ -15,6 +15,9 @@ use crate::wait::wait_until;
 
 /// How many times to try with other route ports, where a port can't be held for the server.
 const PORT_ATTEMPTS: usize = 5;
+/// How many times to found it, each with its part of the deadline: servers of 2.10 that start at once on a busy machine may found a
+/// cluster of two, which the third never gets into.
+const FOUNDINGS: u32 = 3;
 
 /// Private nats-servers that form one JetStream cluster on the loopback address.
 ///
@@ -134,10 +137,12 @@ impl TestClusterBuilder {
         }
         let found = self.server.find().await?;
         let mut attempts = 1..=PORT_ATTEMPTS;
+        let mut foundings = 1..FOUNDINGS;
         loop {
             match self.launch(&found).await {
                 Err(Error::Exited { log, .. })
                     if log.contains("address already in use") && attempts.next().is_some() => {}
+                Err(Error::Timeout { .. }) if foundings.next().is_some() => {}
                 result => return result,
             }
         }
@@ -182,10 +187,10 @@ impl TestClusterBuilder {
             .map(TestServer::url)
             .collect::<Vec<_>>()
             .join(",");
-        let cluster = TestCluster {
+        let mut cluster = TestCluster {
             servers,
             url,
-            deadline: self.server.limit(),
+            deadline: self.server.limit() / FOUNDINGS,
             links,
             _routes: routes,
         };
@@ -193,6 +198,7 @@ impl TestClusterBuilder {
             server.ready().await?;
         }
         cluster.wait_ready().await?;
+        cluster.deadline = self.server.limit();
         Ok(cluster)
     }
 }

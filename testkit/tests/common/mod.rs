@@ -38,10 +38,15 @@ pub async fn bucket(client: &async_nats::Client, name: &str, replicas: usize) ->
         num_replicas: replicas,
         ..Default::default()
     };
-    jetstream::new(client.clone())
-        .create_key_value(config)
-        .await
-        .expect("a bucket is made")
+    let js = jetstream::new(client.clone());
+    let bucket = js.create_key_value(config).await;
+    let bucket = bucket.expect("a bucket is made");
+    // A replicated one is there before all servers know who takes its writes.
+    until("a first write", async || {
+        bucket.put("first", "".into()).await.is_ok()
+    })
+    .await;
+    bucket
 }
 
 /// Comes back when the condition holds, and fails the test when it does not come to hold.
