@@ -47,7 +47,7 @@ async fn write_all(writer: &Writer) {
     }
 }
 
-/// How many of the stored writes came in a batch.
+/// How many of the stored writes have a name, and so came in a batch.
 async fn in_batches(js: &Context) -> usize {
     let mut stream = js.get_stream("KV_answers").await.unwrap();
     let count = stream.info().await.unwrap().state.messages as usize;
@@ -169,6 +169,40 @@ async fn what_comes_late_and_once_more_overwrites_nothing() {
     let mut revisions = revisions(&direct).await;
     assert_eq!(revisions.remove("mark").map(|marks| marks.len()), Some(2));
     once_and_in_order(revisions);
+}
+
+#[tokio::test]
+async fn where_only_last_values_are_kept_a_batch_that_was_lost_is_known_by_them_and_not_sent_again()
+{
+    let server = TestServer::start().await.unwrap();
+    let js = js(server.url()).await;
+    let (writers, writer) = writers(&js, &settings()).await;
+    let all = KEYS * VERSIONS;
+    let write_all = async |version| {
+        for key in 0..all {
+            submit(&writer, put(format!("k{key}"), format!("{version}-{key}"))).await;
+        }
+    };
+    let written = || writer.stats().written as usize;
+    write_all("old").await;
+    until("most are written", || written() > all - KEYS).await;
+    write_all("new").await;
+    until("some are written again", || written() > all + KEYS).await;
+    server.kill().await.unwrap();
+    assert!(written() < 2 * all - KEYS, "killed too late");
+    server.restart().await.unwrap();
+    drained(&writers).await;
+    let revisions = revisions(&js).await;
+    assert_eq!(revisions.len(), all);
+    for (key, values) in revisions {
+        assert_eq!(values, [key.replace('k', "new-")]);
+    }
+    let mut stream = js.get_stream("KV_answers").await.unwrap();
+    let stored = stream.info().await.unwrap().state.last_sequence;
+    assert_eq!(stored, writer.stats().written, "some were stored twice");
+    // Names are few.
+    let named = in_batches(&js).await;
+    assert!(0 < named && named < all / 8, "{named} named");
 }
 
 #[tokio::test]

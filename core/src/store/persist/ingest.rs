@@ -6,11 +6,16 @@
 //! from the batch. Its messages are numbered, stored without a gap or not at all, and only as long as the server knows the
 //! batch. So before any of them is sent again, the batch is ended, and either its end says how many are stored, or the server
 //! does not know the batch (any more), so that no late message of it can be stored, and the bucket is asked which ones are.
+//!
+//! For that a write has a name in its headers. A name costs this process and the server a tenth of a write, and room in the bucket;
+//! where only the last value of a key is kept, it is enough that every sixteenth has one: a last value with the right content
+//! that came after the write was sent is as good as the write itself, whoever wrote it.
 
 use super::actor::{Completion, Outcome};
 use super::failure::{Ack, Fault};
 use super::queue::Token;
 use async_nats::Subject;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,6 +39,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// So long a batch may refuse to end. The server forgets one that is quiet for ten seconds.
 const FORGOTTEN: Duration = Duration::from_secs(15);
 
+/// Every so many writes of a batch one has a name, where a value can stand for it.
+const NAMED: u64 = 16;
+
 const DISABLED: u64 = 10205;
 const UNKNOWN: u64 = 10208;
 const TOO_MANY: u64 = 10211;
@@ -44,6 +52,8 @@ pub(super) struct Place {
     batch: u64,
     /// From 1.
     pub(super) sequence: u64,
+    /// It is to have a name in its headers.
+    pub(super) named: bool,
 }
 
 /// A write that the batch answers for, until it is acknowledged.
@@ -54,6 +64,8 @@ pub(super) struct Held {
     pub(super) subject: Subject,
     /// Everything up to this sequence of the stream was there before the write was sent.
     pub(super) floor: u64,
+    /// By which it is known where it has no name.
+    pub(super) value: Option<Bytes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +112,8 @@ pub(super) enum Task {
 pub(super) enum Found {
     /// It has this revision.
     Stored(u64),
+    /// A value that cannot be told from it is the last one of its key, and came after it was sent.
+    Same,
     /// It is not there.
     Absent,
     /// There is a newer value of somebody else, and the older ones are not kept: it was overwritten, or was never there.
@@ -149,11 +163,13 @@ impl Ingest {
         self.floor = self.floor.max(sequence);
     }
 
-    /// A place for a write that is sent for the first time and that nobody waits for; none where it goes by itself.
+    /// A place for a write that is sent for the first time and that nobody waits for; none where it goes by itself. With a
+    /// `value` it needs no name: that is what its key is to have in the end, and nothing else.
     pub(super) fn place(
         &mut self,
         token: Token,
         subject: &Subject,
+        value: Option<&Bytes>,
         open_for: Duration,
         now: Instant,
     ) -> Option<Place> {
@@ -167,6 +183,7 @@ impl Ingest {
             token,
             subject: subject.clone(),
             floor,
+            value: value.filter(|_| sequence % NAMED != 1).cloned(),
         };
         if let Some(batch) = &mut self.batch {
             let Phase::Open { added, waits } = &mut batch.phase else {
@@ -180,8 +197,7 @@ impl Ingest {
                 *waits = now;
             }
             batch.sent += 1;
-            batch.held.push_back(held(batch.sent));
-            return Some(batch.place(batch.sent));
+            return Some(batch.hold(held(batch.sent)));
         }
         if self.writes_before < DENSE || self.not_before.is_some_and(|at| now < at) {
             return None;
@@ -198,10 +214,10 @@ impl Ingest {
             sent: 1,
             acked: 0,
             flow: 1,
-            held: VecDeque::from([held(1)]),
+            held: VecDeque::new(),
             subject: subject.clone(),
         });
-        Some(batch.place(1))
+        Some(batch.hold(held(1)))
     }
 
     fn count_write(&mut self, now: Instant) {
@@ -404,12 +420,14 @@ impl Ingest {
     pub(super) fn found(&mut self, found: Vec<(Held, Found)>, ended: &mut Vec<Completion>) {
         self.batch = None;
         let stored = |(_, found): &&(Held, Found)| matches!(found, Found::Stored(_));
-        // A batch is stored without a gap: what comes before one that is there was there.
+        // A batch is stored without a gap: what comes before one that is there was there. One that only looks like it
+        // proves nothing.
         let last = found.iter().filter(stored).map(|(held, _)| held.sequence);
         let last = last.max().unwrap_or(0);
         ended.extend(found.into_iter().map(|(held, found)| {
             let outcome = match found {
                 Found::Stored(revision) => Outcome::Written(Some(revision)),
+                Found::Same => Outcome::Written(None),
                 _ if held.sequence < last => Outcome::Written(None),
                 Found::Absent | Found::Overwritten => Outcome::Unsent,
             };
@@ -426,11 +444,14 @@ impl Place {
 }
 
 impl Batch {
-    fn place(&self, sequence: u64) -> Place {
-        Place {
+    fn hold(&mut self, held: Held) -> Place {
+        let place = Place {
             batch: self.number,
-            sequence,
-        }
+            sequence: held.sequence,
+            named: held.value.is_none(),
+        };
+        self.held.push_back(held);
+        place
     }
 
     /// Whether an acknowledgement comes without another write.

@@ -25,10 +25,14 @@ fn token(id: u64) -> Token {
 
 impl Bench {
     fn write(&mut self) -> Option<Place> {
+        self.write_of(None)
+    }
+
+    fn write_of(&mut self, value: Option<&Bytes>) -> Option<Place> {
         self.sent += 1;
         let subject = Subject::from(format!("$KV.b.k{}", self.sent));
         let id = token(self.sent);
-        self.ingest.place(id, &subject, 5000 * MS, self.now)
+        self.ingest.place(id, &subject, value, 5000 * MS, self.now)
     }
 
     /// Writes 16 at once, and then one that begins a batch: the server takes it.
@@ -105,7 +109,10 @@ fn few_writes_go_by_themselves_and_many_begin_a_batch_that_waits_for_the_server(
     let mut off = Ingest::new(false, 0xab, bench.now);
     for id in 0..100 {
         let subject = Subject::from("$KV.b.k");
-        assert_eq!(off.place(token(id), &subject, 5000 * MS, bench.now), None);
+        assert_eq!(
+            off.place(token(id), &subject, None, 5000 * MS, bench.now),
+            None
+        );
     }
 }
 
@@ -204,6 +211,43 @@ fn after_another_connection_its_end_says_what_was_lost_with_the_old_one() {
     expected.extend(unsent(18..=18));
     let end = r#"{"stream":"KV_b","seq":44,"batch":"ab-1","count":2}"#;
     assert_eq!(bench.hears(4, 3, end), expected);
+}
+
+#[test]
+fn where_a_value_stands_for_a_write_every_sixteenth_has_a_name_and_only_those_vouch_for_what_came_before()
+ {
+    let mut bench = bench();
+    bench.open();
+    let value = Bytes::from_static(b"v");
+    assert!(bench.write().unwrap().named, "no value stands for it");
+    let named = std::iter::from_fn(|| bench.write_of(Some(&value)));
+    let named: Vec<_> = named.filter(|place| place.named).take(3).collect();
+    let sequences: Vec<_> = named.iter().map(|place| place.sequence).collect();
+    assert_eq!(sequences, [17, 33, 49]);
+
+    bench.ingest.reconnected(bench.now);
+    bench.round(false);
+    bench.hears(50, 3, UNKNOWN_BATCH);
+    let Some(Task::Read(held)) = bench.round(false) else {
+        panic!("nothing is read");
+    };
+    let found = held.into_iter().take(20).map(|held| {
+        let found = match held.sequence {
+            17 => Found::Stored(40),
+            19 => Found::Same,
+            _ => Found::Overwritten,
+        };
+        (held, found)
+    });
+    let (found, mut ended) = (found.collect(), Vec::new());
+    bench.ingest.found(found, &mut ended);
+    let stored = |sequence: u64| match sequence {
+        17 => Outcome::Written(Some(40)),
+        1..17 | 19 => Outcome::Written(None),
+        _ => Outcome::Unsent,
+    };
+    let expected = (1..=20).map(|sequence| (token(15 + sequence), stored(sequence)));
+    assert_eq!(ended, expected.collect::<Vec<_>>());
 }
 
 #[test]

@@ -28,7 +28,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
+pub(super) const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 const CONTENT_TYPE_NAME: HeaderName = HeaderName::from_static(CONTENT_TYPE);
 const WRITE_NAME: HeaderName = HeaderName::from_static(WRITE);
 const EXPECTED: HeaderName = HeaderName::from_static("Nats-Expected-Last-Subject-Sequence");
@@ -61,6 +61,8 @@ pub(super) struct Kv {
     sending: Option<(Option<Token>, Publish)>,
     /// Where subjects are written.
     texts: BytesMut,
+    /// The headers of the last value, but for what is its own: to copy them costs half of making them.
+    typed: (&'static str, HeaderMap),
     failed: Vec<Completion>,
     closed: bool,
 }
@@ -98,25 +100,30 @@ impl Kv {
             sending: None,
             inbox: format!("{inbox}."),
             texts: BytesMut::with_capacity(TEXTS),
+            typed: ("", HeaderMap::new()),
             failed: Vec::new(),
             closed: false,
         })
     }
 
-    fn headers(&self, token: Token, write: &Write, place: Option<Place>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        // A batch needs no message ids, but for its beginning; the name that it has instead costs the server nothing.
+    fn headers(&mut self, token: Token, write: &Write, place: Option<Place>) -> HeaderMap {
+        let mut headers = match &write.action {
+            WriteAction::Put(_) | WriteAction::PutIf(_) => self.typed(write.content_type),
+            WriteAction::Delete => HeaderMap::new(),
+        };
+        // A batch needs no message ids, but for its beginning; a name, where there has to be one, costs the server less.
         let id = match place {
-            Some(place) if !place.begins() => WRITE_NAME,
-            _ => NATS_MESSAGE_ID,
+            Some(place) if !place.begins() => place.named.then_some(WRITE_NAME),
+            _ => Some(NATS_MESSAGE_ID),
         };
         // No conversion here can panic: the texts are constants, and the id is letters and digits.
-        headers.insert(id, self.name(token));
+        if let Some(id) = id {
+            headers.insert(id, self.name(token));
+        }
         match &write.action {
-            WriteAction::Put(_) => headers.insert(CONTENT_TYPE_NAME, write.content_type),
+            WriteAction::Put(_) => {}
             WriteAction::Delete => headers.insert(KV_OPERATION, HeaderValue::from("DEL")),
             WriteAction::PutIf(conditional) => {
-                headers.insert(CONTENT_TYPE_NAME, write.content_type);
                 headers.insert(EXPECTED, HeaderValue::from(conditional.expected));
                 if conditional.marker {
                     headers.insert(KV_OPERATION, HeaderValue::from("DEL"));
@@ -130,6 +137,15 @@ impl Kv {
         }
         write.trace.write(&mut headers);
         headers
+    }
+
+    fn typed(&mut self, content_type: &'static str) -> HeaderMap {
+        if self.typed.0 != content_type {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE_NAME, content_type);
+            self.typed = (content_type, headers);
+        }
+        self.typed.1.clone()
     }
 
     /// What a write is called in its headers.
@@ -304,8 +320,14 @@ impl Transport for Kv {
             to.write_str(&write.key)
         });
         let place = match &write.action {
-            WriteAction::Put(_) | WriteAction::Delete if patient => {
-                self.ingest.place(token, &subject, self.ack_timeout, now)
+            WriteAction::Put(value) if patient => {
+                let value = Some(value).filter(|_| self.keeps_only_the_last);
+                let for_long = self.ack_timeout;
+                self.ingest.place(token, &subject, value, for_long, now)
+            }
+            WriteAction::Delete if patient => {
+                let for_long = self.ack_timeout;
+                self.ingest.place(token, &subject, None, for_long, now)
             }
             _ => None,
         };

@@ -1,7 +1,8 @@
 //! Which writes of a batch are stored, when nobody can say it any more: the server was restarted, or its last word about the
-//! batch was lost. The bucket's leader is asked for each of them, by the name in its headers.
+//! batch was lost. The bucket's leader is asked for each of them, by the name in its headers, or by its value.
 
 use super::ingest::{Found, Held};
+use super::kv::KV_OPERATION;
 use crate::store::error::StoreError;
 use crate::store::stream::{Stored, Stream, back_off};
 use crate::wire::header::WRITE;
@@ -69,6 +70,7 @@ async fn find(
         // Of one key the writer has one write on its way: what it wrote otherwise is older.
         Some(_) => return Ok(Found::Absent),
         None if last.sequence <= held.floor => return Ok(Found::Absent),
+        None if is_value_of(&last, held) => return Ok(Found::Same),
         None if keeps_only_the_last => return Ok(Found::Overwritten),
         None => {}
     }
@@ -80,6 +82,12 @@ async fn find(
         from = next.sequence + 1;
     }
     Ok(Found::Absent)
+}
+
+/// Whether a reader finds what he would find had the write been stored there.
+fn is_value_of(stored: &Stored, held: &Held) -> bool {
+    let is_put = stored.headers.get(KV_OPERATION).is_none();
+    is_put && held.value.as_ref() == Some(&stored.payload)
 }
 
 /// The number of a write, if it is this writer's.
