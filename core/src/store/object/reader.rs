@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
 /// The bytes of an object, as they come: an [`AsyncRead`], and a stream of chunks.
 ///
-/// It holds 8 MiB at most, whatever the object's size, and goes on where it was when the connection breaks. When the bytes
+/// It holds 10 MiB at most, whatever the object's size, and goes on where it was when the connection breaks. When the bytes
 /// are not those that were stored, or the object is overwritten or deleted meanwhile, its last item is an [`io::Error`] that carries
 /// the [`StoreError`]; it never ends early as if all were well, and never waits for what cannot come.
 ///
