@@ -11,7 +11,7 @@ use super::stream::{Stored, Stream};
 use async_nats::jetstream::context::traits::TimeoutProvider as _;
 use async_nats::{HeaderMap, HeaderValue, Message, Request, StatusCode};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 use std::time::SystemTime;
 use time::OffsetDateTime;
@@ -161,8 +161,14 @@ impl Stream {
         sent.map_err(|error| other(&error))?;
         let mut part = Part::default();
         loop {
-            let next = tokio::time::timeout(self.js.timeout(), replies.next()).await;
-            let message = next.map_err(|_| StoreError::Timeout)?.ok_or_else(closed)?;
+            // What has come already needs no timer.
+            let next = match replies.next().now_or_never() {
+                Some(next) => next,
+                None => tokio::time::timeout(self.js.timeout(), replies.next())
+                    .await
+                    .map_err(|_| StoreError::Timeout)?,
+            };
+            let message = next.ok_or_else(closed)?;
             match read(message, &mut part)? {
                 Reply::Message(stored) => part.messages.push(stored),
                 ended => return Ok(ended),

@@ -23,11 +23,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Pages on their way at a time.
 const PAGES: usize = 4;
 /// The subjects of one page: one is left for whatever proves what an answer has seen.
 const PAGE: usize = MAX_SUBJECTS - 1;
+/// With fewer subjects than that, a page is not worth a request.
+const SMALL_PAGE: usize = 128;
 /// The subjects of one page, in bytes: the request is to fit a message.
 const PAGE_BYTES: usize = 256 * 1024;
 /// Parts with nothing but what was written since the first of them: whoever writes faster than it is read has no end.
@@ -91,7 +94,7 @@ impl<T> fmt::Debug for ManyEntries<T> {
 }
 
 impl<T> KvStore<T> {
-    /// The values of these keys, given whole, in one round trip for every 1,023 of them: see [`GetMany`]. A key that is none
+    /// The values of these keys, given whole, in one round trip for every 4,092 of them: see [`GetMany`]. A key that is none
     /// is an error when they are read.
     ///
     /// Any replica answers, as for [`get`](super::KvKey::get), unless [`level`](GetMany::level) says more.
@@ -133,8 +136,8 @@ impl<T> GetMany<T> {
         self
     }
 
-    /// The pages, as subjects.
-    fn pages(self) -> Result<Vec<Vec<String>>, StoreError> {
+    /// The pages, as subjects; no more than so many in each.
+    fn pages(self, most: usize) -> Result<Vec<Vec<String>>, StoreError> {
         let mut seen = HashSet::new();
         let keys = self.keys?;
         let mut pages: Vec<Vec<String>> = Vec::new();
@@ -143,12 +146,12 @@ impl<T> GetMany<T> {
             let subject = self.store.subject(key);
             bytes += subject.len() + 3;
             match pages.last_mut() {
-                Some(page) if page.len() < PAGE && bytes <= PAGE_BYTES => {
+                Some(page) if page.len() < most && bytes <= PAGE_BYTES => {
                     page.push(subject);
                 }
                 _ => {
                     bytes = subject.len();
-                    let mut page = Vec::with_capacity(keys.len().min(PAGE));
+                    let mut page = Vec::with_capacity(keys.len().min(most));
                     page.push(subject);
                     pages.push(page);
                 }
@@ -160,7 +163,9 @@ impl<T> GetMany<T> {
     /// The values as they come. No more than four pages' parts, of some 4 MiB each, are held at a time.
     pub fn stream(self) -> ManyEntries<T> {
         let (store, level) = (self.store.clone(), self.level);
-        let pages = self.pages();
+        // While the first are here to be decoded, the server looks the others up.
+        let keys = self.keys.as_ref().map_or(0, Vec::len);
+        let pages = self.pages(keys.div_ceil(PAGES).clamp(SMALL_PAGE, PAGE));
         let floor_of = store.untyped();
         let stored = async move {
             let pages = pages?;
@@ -198,7 +203,16 @@ impl Page {
     fn messages(self) -> Messages {
         let parts = stream::try_unfold(Some(self), |page| async move {
             let Some(page) = page else { return Ok(None) };
-            page.part().await.map(Some)
+            // On a worker of the runtime, beside the connection, which then wakes whoever waits here for each part, and not
+            // for each message.
+            let mut task = JoinSet::new();
+            task.spawn(page.part());
+            match task.join_next().await {
+                Some(Ok(part)) => part.map(Some),
+                _ => Err(StoreError::Unavailable {
+                    reason: "the runtime ends".to_owned(),
+                }),
+            }
         });
         parts.try_flatten().boxed()
     }

@@ -55,7 +55,7 @@ impl<T: DeserializeOwned> GetMany<T> {
     /// [`KvKey::get`](crate::KvKey::get), for each value.
     pub async fn snapshot(self) -> Result<Snapshot<T>, StoreError> {
         let (store, level) = (self.store.clone(), self.level);
-        let pages = self.pages()?;
+        let pages = self.pages(PAGE)?;
         let keys = pages.iter().map(Vec::len).sum();
         let Floor {
             revision: floor,
