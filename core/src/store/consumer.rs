@@ -16,7 +16,7 @@ mod restart;
 pub(crate) use contact::Contact;
 
 use super::error::StoreError;
-use super::stream::{Stored, Stream};
+use super::stream::{Stored, Stream, StreamInfo};
 use async_nats::connection::State;
 use async_nats::{Message, Statistics, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -175,6 +175,15 @@ impl OrderedConsumer {
     /// Makes the consumer; what goes wrong here is an error at once.
     pub(crate) async fn open(stream: Stream, options: Options) -> Result<Self, StoreError> {
         let info = stream.info().await?;
+        Self::begin(stream, options, info).await
+    }
+
+    /// The same for a stream whose state was just asked for.
+    pub(crate) async fn begin(
+        stream: Stream,
+        options: Options,
+        info: StreamInfo,
+    ) -> Result<Self, StoreError> {
         let head = info.state.last_seq;
         let position = match options.start {
             Start::All | Start::Last => 0,

@@ -120,9 +120,33 @@ impl Hub {
         }
     }
 
+    /// Whether there is a consumer that delivers all of these.
+    pub(super) fn serves(&self, filters: &[String]) -> bool {
+        let state = self.lock();
+        let live = state.live.as_ref();
+        live.is_some_and(|live| all_covered(&live.filters, filters))
+    }
+
+    /// Has the messages of a reader that has everything up to this sequence come from the shared consumer, if there is one
+    /// and nothing is missed by it.
+    pub(super) fn join_after(&self, slot: &Arc<Slot>, covered: u64) -> bool {
+        self.lock().admit(&self.stream, slot, covered).is_ok()
+    }
+
     /// Goes on with the shared consumer where the reader's own is, if nothing is missed by it.
     pub(super) fn join(&self, slot: &Arc<Slot>, own: OrderedConsumer) -> Joined {
         let mut state = self.lock();
+        let place = own.bookmark();
+        if place.position > place.head {
+            // It waits for a revision that is still far: nobody else does.
+            return Joined::NotYet(own, Behind(false));
+        }
+        if state.live.is_some() {
+            return match state.admit(&self.stream, slot, own.covered()) {
+                Ok(()) => Joined::Yes,
+                Err(behind) => Joined::NotYet(own, behind),
+            };
+        }
         let State {
             members,
             live,
@@ -132,37 +156,13 @@ impl Hub {
         let Some(member) = members.iter_mut().find(|m| Arc::ptr_eq(&m.slot, slot)) else {
             return Joined::NotYet(own, Behind(false));
         };
-        let place = own.bookmark();
-        if place.position > place.head {
-            // It waits for a revision that is still far: nobody else does.
-            return Joined::NotYet(own, Behind(false));
-        }
-        let Some(live) = live else {
-            *generation += 1;
-            *live = Some(Live::of(&own, *generation));
-            member.active = true;
-            member.after = own.covered();
-            slot.share(own.contact().clone());
-            state.reconsider();
-            return Joined::Drives(own);
-        };
-        if !all_covered(&live.filters, &member.filters) {
-            return Joined::NotYet(own, Behind(false));
-        }
-        let covered = own.covered();
-        if covered < live.recent_after {
-            return Joined::NotYet(own, Behind(true));
-        }
+        *generation += 1;
+        *live = Some(Live::of(&own, *generation));
         member.active = true;
-        member.after = covered;
-        slot.share(live.contact.clone());
-        let missed = live.recent.iter().filter(|stored| member.wants(stored));
-        let missed: Vec<_> = missed.cloned().collect();
-        drop(own);
-        for stored in missed {
-            state.hand_on(&self.stream, slot, stored);
-        }
-        Joined::Yes
+        member.after = own.covered();
+        slot.share(own.contact().clone());
+        state.reconsider();
+        Joined::Drives(own)
     }
 
     /// Drives the consumer until the last member has gone, or it can't go on.
@@ -361,6 +361,31 @@ impl State {
             filters,
             ..Live::of(consumer, live.generation)
         };
+    }
+
+    /// Has a member that has everything up to this sequence get its messages from the live consumer. `Behind` when that has
+    /// handed on more since than is still known.
+    fn admit(&mut self, stream: &Stream, slot: &Arc<Slot>, covered: u64) -> Result<(), Behind> {
+        let mut members = self.members.iter_mut();
+        let member = members.find(|member| Arc::ptr_eq(&member.slot, slot));
+        let (Some(member), Some(live)) = (member, &self.live) else {
+            return Err(Behind(false));
+        };
+        if !all_covered(&live.filters, &member.filters) {
+            return Err(Behind(false));
+        }
+        if covered < live.recent_after {
+            return Err(Behind(true));
+        }
+        member.active = true;
+        member.after = covered;
+        slot.share(live.contact.clone());
+        let missed = live.recent.iter().filter(|stored| member.wants(stored));
+        let missed: Vec<_> = missed.cloned().collect();
+        for stored in missed {
+            self.hand_on(stream, slot, stored);
+        }
+        Ok(())
     }
 
     /// A message for a reader that has just joined.

@@ -3,7 +3,7 @@
 //! All readers on one connection (and in one runtime) share a consumer, which delivers what any of them wants; each gets
 //! what its own filters match. A reader begins with a consumer of its own, which brings it what is there, and gives that up
 //! as soon as the shared one has nothing that it lacks, so joining neither misses nor repeats anything; the first one's own
-//! becomes the shared one. So does a reader that was left behind: nobody waits for it, its queue is bounded, and nothing is
+//! becomes the shared one. Where nothing is there, or none of it is wanted, a reader joins at once. So does a reader that was left behind: nobody waits for it, its queue is bounded, and nothing is
 //! kept for it on the server while nobody polls it. What the messages mean is not known here.
 
 mod filter;
@@ -30,7 +30,8 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub(crate) struct Feed {
     reader: Arc<Reader>,
-    task: JoinHandle<()>,
+    /// What fills the queue while the shared consumer does not.
+    task: Option<JoinHandle<()>>,
     runtime: Handle,
 }
 
@@ -41,16 +42,25 @@ impl Feed {
         filters: Vec<String>,
         start: Start,
     ) -> Result<Self, StoreError> {
+        let info = stream.info().await?;
+        let runtime = Handle::current();
+        if let Some(reader) = Reader::joined(&stream, &info, &filters, start) {
+            return Ok(Self {
+                reader: Arc::new(reader),
+                task: None,
+                runtime,
+            });
+        }
         let options = hub::options(filters.clone(), start);
-        let consumer = OrderedConsumer::open(stream, options)
+        let consumer = OrderedConsumer::begin(stream, options, info)
             .await?
             .starting_over();
         let slot = Slot::new(consumer.contact().clone());
         let reader = Arc::new(Reader::new(Arc::new(slot), filters));
         Ok(Self {
-            task: tokio::spawn(Task::new(reader.clone(), consumer).run()),
+            task: Some(runtime.spawn(Task::new(reader.clone(), consumer).run())),
             reader,
-            runtime: Handle::current(),
+            runtime,
         })
     }
 
@@ -89,7 +99,7 @@ impl Readable for Feed {
                     // The runtime that it was opened in may have ended meanwhile.
                     let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
                     let task = Task::new(self.reader.clone(), *consumer);
-                    self.task = runtime.spawn(task.run());
+                    self.task = Some(runtime.spawn(task.run()));
                 }
                 Taken::End(error) => return Poll::Ready(error.map(Err)),
             }
@@ -100,6 +110,8 @@ impl Readable for Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.reader.leave();
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }

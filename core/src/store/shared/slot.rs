@@ -29,7 +29,7 @@ pub(crate) enum Item {
     Reset,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Slot {
     state: Mutex<State>,
     room: Notify,

@@ -1,8 +1,8 @@
 //! What fills a reader's queue while the shared consumer does not: a task with a consumer of the reader's own.
 
-use super::super::consumer::{OrderedConsumer, Step};
+use super::super::consumer::{OrderedConsumer, Start, Step};
 use super::super::error::StoreError;
-use super::super::stream::Stream;
+use super::super::stream::{Stream, StreamInfo};
 use super::hub::{Behind, Joined};
 use super::registry::Shared;
 use super::slot::{Item, Slot};
@@ -31,6 +31,32 @@ impl Reader {
             filters,
             shared: Mutex::default(),
         }
+    }
+
+    /// One that joins the shared consumer at once: there is one that delivers what this one wants, and there is nothing for it
+    /// from before. `None` where a consumer of its own has to bring that, or has to find out.
+    pub(super) fn joined(
+        stream: &Stream,
+        info: &StreamInfo,
+        filters: &[String],
+        start: Start,
+    ) -> Option<Self> {
+        let nothing = match start {
+            Start::New => true,
+            Start::All | Start::Last => info.state.messages == 0,
+            Start::From(_) => false,
+        };
+        if !nothing || !Shared::of(stream, &info.created).hub.serves(filters) {
+            return None;
+        }
+        let reader = Self::new(Arc::default(), filters.to_vec());
+        let shared = reader.enter(stream, &info.created);
+        reader.slot.offer(Item::CaughtUp);
+        if shared.hub.join_after(&reader.slot, info.state.last_seq) {
+            return Some(reader);
+        }
+        reader.leave();
+        None
     }
 
     /// Makes it one of those who want the shared consumer of this stream.
