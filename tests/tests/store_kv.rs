@@ -92,6 +92,28 @@ async fn a_deleted_key_is_none_and_can_be_created_again_as_can_a_purged_one() {
 }
 
 #[tokio::test]
+async fn a_refusal_by_a_server_that_lacks_the_expected_revision_leaves_the_outcome_open() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    let key = store.key("a").unwrap();
+    let first = key.put(&1).await.unwrap();
+    // As if another server had taken writes that this one has not.
+    let expected = first + 5;
+    for refused in [key.update(&2, expected).await, key.purge_if(expected).await] {
+        match refused {
+            Err(StoreError::Behind {
+                key,
+                expected: told,
+                current,
+            }) => {
+                assert_eq!((key.as_str(), told, current), ("a", expected, first));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_conflict_tells_the_current_revision() {
     let nats = Nats::start().await;
     let store = bucket(&nats).await;

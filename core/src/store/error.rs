@@ -77,6 +77,20 @@ pub enum StoreError {
         /// The revision that is there now, deletion markers included; `None` where it could not be found out.
         current: Option<u64>,
     },
+    /// A write on condition was refused by a server that does not know the revision which it was conditional on. For a moment
+    /// after a leader that was cut off is back, two servers may take themselves for the leader, and the other one may have
+    /// taken the write: whether it had its effect is **unknown**.
+    #[error(
+        "`{key}`: revision {expected} was expected, and the server that refused the write is only at {current}: it is behind, or the revision is of another bucket; another server may have taken the write, so read before you repeat it"
+    )]
+    Behind {
+        /// The entry's key.
+        key: String,
+        /// The revision that the write was conditional on.
+        expected: u64,
+        /// The revision that this server has.
+        current: u64,
+    },
     /// This revision is not (or no longer) one of the key, or it marks a deletion.
     #[error(
         "`{key}` has no value at revision {revision}: it was never one, or the bucket's history is shorter than that"

@@ -110,10 +110,20 @@ impl<T> KvKey<T> {
                         current.map(|last| last.map_or(0, |last| last.sequence))
                     }
                 };
-                Err(StoreError::Conflict {
-                    key: self.key.clone(),
-                    expected: expected.unwrap_or(0),
-                    current,
+                let (key, expected) = (self.key.clone(), expected.unwrap_or(0));
+                Err(match current {
+                    // Revisions only grow, so this server lacks what is known here. It has no say, and another one may have
+                    // taken the write.
+                    Some(current) if current > 0 && current < expected => StoreError::Behind {
+                        key,
+                        expected,
+                        current,
+                    },
+                    current => StoreError::Conflict {
+                        key,
+                        expected,
+                        current,
+                    },
                 })
             }
             Err(Refusal::Ttl(rule)) => Err(StoreError::Ttl {
