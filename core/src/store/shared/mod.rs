@@ -3,8 +3,9 @@
 //! All readers on one connection (and in one runtime) share a consumer, which delivers what any of them wants; each gets
 //! what its own filters match. A reader begins with a consumer of its own, which brings it what is there, and gives that up
 //! as soon as the shared one has nothing that it lacks, so joining neither misses nor repeats anything; the first one's own
-//! becomes the shared one. Where nothing is there, or none of it is wanted, a reader joins at once. So does a reader that was left behind: nobody waits for it, its queue is bounded, and nothing is
-//! kept for it on the server while nobody polls it. What the messages mean is not known here.
+//! becomes the shared one. A reader that was left behind begins so again: nobody waits for it, its queue is bounded, and
+//! nothing is kept for it on the server while nobody polls it. One that has nothing to be brought, because nothing is there or
+//! none of it is wanted, joins at once. What the messages mean is not known here.
 
 mod filter;
 mod hub;
