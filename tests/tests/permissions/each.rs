@@ -140,7 +140,8 @@ async fn denied_after_a_kill(roles: &[&str]) -> Vec<String> {
     let store = KvStore::<Note>::bind(js, "notes").expect("a name");
     let writer = store.writer().await.expect("a writer");
     let stop = AtomicBool::new(false);
-    let keys = || (0..200).map(|i| format!("note.{i}"));
+    // More than may be on their way at once: else a write waits for the one before of its key, and so goes by itself.
+    let keys = || (0..10_000).map(|i| format!("note.{i}"));
     let writing = async {
         let mut round = 0;
         while !stop.load(Relaxed) {
@@ -163,7 +164,7 @@ async fn denied_after_a_kill(roles: &[&str]) -> Vec<String> {
 
     let operator = as_user(&server, "operator").await;
     let store = KvStore::<Note>::bind(operator, "notes").expect("a name");
-    for key in keys() {
+    for key in keys().step_by(200) {
         let history = store.key(&key).expect("a key").history().await;
         let history = history.expect("a history").into_iter();
         let rounds = history.map(|change| match change.operation {

@@ -9,6 +9,7 @@ use crate::wire::header::WRITE;
 use async_nats::header::NATS_MESSAGE_ID;
 use futures_util::{StreamExt as _, stream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Questions at once.
@@ -30,12 +31,20 @@ pub(super) async fn read_back(
         writes = held.len(),
         "looking for the writes of a batch that was lost"
     );
+    // Who may not ask is not answered, ever: the first questions are enough to know it.
+    let (answered, silent) = (AtomicBool::new(false), AtomicBool::new(false));
     let look = async |held: Held| {
         let mut attempt = 0;
         let mut unanswered = 0;
         loop {
+            if silent.load(Relaxed) {
+                return (held, Found::Absent);
+            }
             let error = match find(&stream, &writer, keeps_only_the_last, &held).await {
-                Ok(found) => return (held, found),
+                Ok(found) => {
+                    answered.store(true, Relaxed);
+                    return (held, found);
+                }
                 Err(error) => error,
             };
             unanswered += u32::from(matches!(error, StoreError::Timeout));
@@ -43,9 +52,10 @@ pub(super) async fn read_back(
                 tracing::warn!(
                     bucket = stream.bucket(),
                     %error,
-                    "a write of a batch that was lost is repeated unseen: the leader did not say whether it is stored (the user may need `$JS.API.STREAM.MSG.GET.{}`)",
+                    "writes of a batch that was lost are repeated unseen: the leader did not say whether they are stored (the user may need `$JS.API.STREAM.MSG.GET.{}`)",
                     stream.name()
                 );
+                silent.store(!answered.load(Relaxed), Relaxed);
                 return (held, Found::Absent);
             }
             tokio::time::sleep(back_off(attempt, PAUSE, LONGEST_PAUSE)).await;
