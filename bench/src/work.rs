@@ -40,8 +40,24 @@ pub(crate) fn compute(request: Request, steps: u64) -> Answer {
     echo(request)
 }
 
-/// How many steps fill `time` on one idle core: the best of several tries, since a disturbed try is only ever slower.
-pub(crate) fn calibrate(time: Duration) -> u64 {
+/// How long the expensive handlers take on a core that is theirs alone.
+pub(crate) const TAKES: Duration = Duration::from_millis(1);
+
+/// The expensive handler by the clock: it has a core for a millisecond, or waits for one in it. How many of them a service gets
+/// through says how many it runs at once, whatever else wants the cores, and nothing of work done.
+pub(crate) fn clock(request: Request) -> Answer {
+    /// Far less than a millisecond's.
+    const STEPS: u64 = 1_000;
+    let started = Instant::now();
+    let mut seed = u64::from(request.age);
+    while started.elapsed() < TAKES {
+        seed = hash(black_box(seed), STEPS);
+    }
+    echo(request)
+}
+
+/// How many steps fill [`TAKES`] on one idle core: the best of several tries, since a disturbed try is only ever slower.
+pub(crate) fn calibrate() -> u64 {
     const STEPS: u64 = 2_000_000;
     let best = (0..20).map(|_| {
         let started = Instant::now();
@@ -49,7 +65,7 @@ pub(crate) fn calibrate(time: Duration) -> u64 {
         started.elapsed()
     });
     let best = best.min().unwrap_or_default().max(Duration::from_nanos(1));
-    (STEPS as f64 * time.as_secs_f64() / best.as_secs_f64()) as u64
+    (STEPS as f64 * TAKES.as_secs_f64() / best.as_secs_f64()) as u64
 }
 
 /// How often all cores together do the expensive handler's work in a second, when they do nothing else. Steps are slower beside

@@ -1,5 +1,6 @@
-//! A handler that computes for a millisecond, 16 in flight: whether a service uses the cores that it has. The work is a counted
-//! number of steps, calibrated once for all contenders, so that throughput is work done and not time passed.
+//! A handler that computes for a millisecond, 16 in flight: whether a service uses the cores that it has. Taken both ways: as a
+//! counted number of steps, calibrated once for all contenders, so that throughput is work done; and by the clock, so that
+//! throughput is how many handlers run at once.
 //!
 //! The cores are shared with the nats-server and the load, so the rows also say who had how much of them, and what they would
 //! have done with nobody to talk to: what is left to gain is where they were idle.
@@ -18,8 +19,8 @@ const CONTENDERS: [Contender; 4] = [
     Contender::BareSpawn,
     Contender::ServiceModule,
 ];
+const WORKLOADS: [Workload; 2] = [Workload::Compute, Workload::Clock];
 const IN_FLIGHT: usize = 16;
-const HANDLER: Duration = Duration::from_millis(1);
 
 /// Who has the cores, in per cent of all of them.
 const SHARES: [&str; 5] = [
@@ -34,31 +35,43 @@ const MACHINE: &str = "machine";
 /// What of it the nats-server and the load leave.
 const LEFT: &str = "left";
 
+type Who = (Contender, Workload);
+
 pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
-    let steps = work::calibrate(HANDLER);
+    let steps = work::calibrate();
     let mut samples = Samples::new();
     for round in 1..=plan.rounds {
         let time = Duration::from_secs_f64(plan.seconds);
         let machine = tokio::task::spawn_blocking(move || work::rate_on_all_cores(steps, time));
         let machine = machine.await??;
-        for (contender, player) in plan.cast(&CONTENDERS) {
-            progress(format_args!("compute: round {round}, {}", contender.name()));
-            let server = TestServer::start().await?;
-            let id = server.pid().ok_or("the server is gone")?;
-            let service = Service::start(server.url(), player, Workload::Compute, steps).await?;
-            let load = plan.load(Sending::InFlight(IN_FLIGHT));
-            let (measured, at_start) = service.measure_from(&load, || cpu_time_of(id)).await?;
-            let shares = shares(&measured, cpu_time_of(id)? - at_start);
-            for (what, share) in SHARES.into_iter().zip(shares) {
-                samples.add(contender, what, share);
+        for workload in WORKLOADS {
+            for (contender, player) in plan.cast(&CONTENDERS) {
+                progress(format_args!(
+                    "compute: round {round}, {} {}",
+                    contender.name(),
+                    workload.name()
+                ));
+                let server = TestServer::start().await?;
+                let id = server.pid().ok_or("the server is gone")?;
+                let service = Service::start(server.url(), player, workload, steps).await?;
+                let load = plan.load(Sending::InFlight(IN_FLIGHT));
+                let (measured, at_start) = service.measure_from(&load, || cpu_time_of(id)).await?;
+                let shares = shares(&measured, cpu_time_of(id)? - at_start);
+                let who = (contender, workload);
+                for (what, share) in SHARES.into_iter().zip(shares) {
+                    samples.add(who, what, share);
+                }
+                let [_, server, load, ..] = shares;
+                samples.add(who, MACHINE, machine);
+                samples.add(who, LEFT, machine * (100.0 - server - load) / 100.0);
+                samples.add_measured(who, &measured);
             }
-            let [_, server, load, ..] = shares;
-            samples.add(contender, MACHINE, machine);
-            samples.add(contender, LEFT, machine * (100.0 - server - load) / 100.0);
-            samples.add_measured(contender, &measured);
         }
     }
-    Ok(rows(&samples))
+    let mut rows = against_others(&samples, Workload::Compute);
+    rows.extend(against_machine(&samples));
+    rows.extend(against_others(&samples, Workload::Clock));
+    Ok(rows)
 }
 
 /// As in [`SHARES`].
@@ -73,68 +86,68 @@ fn shares(measured: &Measured, server: Duration) -> [f64; 5] {
     [service, server, load, rest, idle]
 }
 
-fn rows(samples: &Samples<Contender>) -> Vec<Row> {
-    let ours = |metric| samples.figure(Contender::Ours, metric);
-    let row = |what: String, unit, metric, theirs: Option<Figure>, goal| {
-        Row::new(what, unit, ours(metric), theirs, goal)
-    };
+fn against_others(samples: &Samples<Who>, workload: Workload) -> Vec<Row> {
+    let ours = (Contender::Ours, workload);
     let mut rows = Vec::new();
     for theirs in &CONTENDERS[1..] {
+        let named = |what: &str| format!("{}, against {}: {what}", workload.name(), theirs.name());
+        let row = |what: &str, unit, metric, goal| {
+            let theirs = samples.figure((*theirs, workload), metric);
+            Row::new(
+                named(what),
+                unit,
+                samples.figure(ours, metric),
+                theirs,
+                goal,
+            )
+        };
         // A task per request uses every core as well: against that the ratio is to be near one, and says nothing of cores.
         let goal = match theirs {
             Contender::Bare => Goal::RatioAtLeast(1.9),
             _ => Goal::None,
         };
-        for (what, unit, metric, goal) in [
-            ("throughput, more is better", "requests/s", RATE, goal),
-            ("p99, less is better", "us", P99, Goal::None),
-            ("CPU per request, less is better", "us", CPU, Goal::None),
-        ] {
-            let what = format!("against {}: {what}", theirs.name());
-            rows.push(row(
-                what,
-                unit,
-                metric,
-                samples.figure(*theirs, metric),
-                goal,
-            ));
-        }
-        let errors = |who| samples.sum(who, ERRORS);
-        let what = "without a proper answer, all rounds";
-        rows.push(Row::new(
-            format!("against {}: {what}", theirs.name()),
-            "requests",
-            errors(Contender::Ours),
-            errors(*theirs),
-            Goal::Zero,
-        ));
+        rows.extend([
+            row("throughput, more is better", "requests/s", RATE, goal),
+            row("p99, less is better", "us", P99, Goal::None),
+            row("CPU per request, less is better", "us", CPU, Goal::None),
+            Row::new(
+                named("without a proper answer, all rounds"),
+                "requests",
+                samples.sum(ours, ERRORS),
+                samples.sum((*theirs, workload), ERRORS),
+                Goal::Zero,
+            ),
+        ]);
         rows.extend(SHARES.map(|who| {
-            let what = format!("against {}: share of the cores, {who}", theirs.name());
-            row(what, "%", who, samples.figure(*theirs, who), Goal::None)
+            let what = format!("share of the cores, {who}");
+            row(&what, "%", who, Goal::None)
         }));
     }
-    rows.extend([
-        row(
-            "against threads that only compute: throughput".into(),
-            "requests/s",
-            RATE,
-            ours(MACHINE),
-            Goal::None,
-        ),
-        row(
-            "against what the nats-server and the load leave of those: throughput".into(),
-            "requests/s",
-            RATE,
-            ours(LEFT),
-            Goal::None,
-        ),
-        Row::new(
-            "the most there is, threads that only compute, against bare: throughput",
-            "requests/s",
-            ours(MACHINE),
-            samples.figure(Contender::Bare, RATE),
-            Goal::None,
-        ),
-    ]);
     rows
+}
+
+/// What the cores could do, which only work can be measured by.
+fn against_machine(samples: &Samples<Who>) -> [Row; 3] {
+    let ours = |metric| samples.figure((Contender::Ours, Workload::Compute), metric);
+    let bare = samples.figure((Contender::Bare, Workload::Compute), RATE);
+    let row = |what: &str, ours: Option<Figure>, theirs: Option<Figure>| {
+        Row::new(what, "requests/s", ours, theirs, Goal::None)
+    };
+    [
+        row(
+            "compute, against threads that only compute: throughput",
+            ours(RATE),
+            ours(MACHINE),
+        ),
+        row(
+            "compute, against what the nats-server and the load leave of those: throughput",
+            ours(RATE),
+            ours(LEFT),
+        ),
+        row(
+            "compute, the most there is, threads that only compute, against bare: throughput",
+            ours(MACHINE),
+            bare,
+        ),
+    ]
 }

@@ -2,9 +2,9 @@
 //!
 //! Values are the times at which they were put, so a watch knows how long each was on its way. All watches of the first row
 //! are in one process together with the writer, which has a connection of its own; those of the second have a process each. Beside
-//! the fifty stands one alone: what a put's way to the server and back takes in any case.
+//! the fifty stand one alone and none: what a put's way to the server and back takes, and what it costs, in any case.
 
-use super::{Plan, Row, Samples, progress};
+use super::{CPU, P50, P99, Plan, RATE, Row, Samples, progress};
 use crate::Result;
 use crate::args::Args;
 use crate::process::{child_line, cpu_time_of, exit_with_parent};
@@ -20,20 +20,19 @@ use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime};
 
 const WATCHES: usize = 50;
-/// Puts in a second, each awaited: far from what would pile up anywhere.
-const RATE: u32 = 400;
+/// Puts in a second, each awaited: a quiet bucket, and a busy one.
+const RATES: [u32; 2] = [400, 2_000];
 const KEYS: u64 = 1_000;
 /// Whose watches, and how many.
-const WHO: [(&str, usize); 4] = [
-    ("ours", WATCHES),
-    ("async-nats", WATCHES),
-    ("ours", 1),
-    ("async-nats", 1),
-];
+type Who = (&'static str, usize);
+const OURS: Who = ("ours", WATCHES);
+const THEIRS: Who = ("async-nats", WATCHES);
+const ALONE: Who = ("ours", 1);
+const NOBODY: Who = ("ours", 0);
 /// Who else is measured.
-const PROCESSES: (&str, usize) = ("processes", WATCHES);
-const VIEW: (&str, usize) = ("view", 1);
-const GET: (&str, usize) = ("get", 1);
+const PROCESSES: Who = ("processes", WATCHES);
+const VIEW: Who = ("view", 1);
+const GET: Who = ("get", 1);
 /// The value that ends a watch.
 const END: u64 = 0;
 /// What is allowed for everything beside the measuring.
@@ -44,7 +43,7 @@ const SETUP: Duration = Duration::from_secs(60);
 struct Delivered {
     p50: f64,
     p99: f64,
-    count: u64,
+    puts: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,94 +54,135 @@ struct Reads {
 
 pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
     let mut samples = Samples::new();
-    let seconds = plan.seconds.to_string();
-    let takes = SETUP + Duration::from_secs_f64(plan.seconds);
     for round in 1..=plan.rounds {
-        for (who, watches) in WHO {
-            progress(format_args!(
-                "watch: round {round}, {watches} in one process, {who}"
-            ));
-            let server = start().await?;
-            let pid = server.pid().ok_or("the server ended")?;
-            let before = cpu_time_of(pid)?;
-            let arguments = [
-                "watches",
-                who,
-                "--nats",
-                server.url(),
-                "--seconds",
-                &seconds,
-                "--watches",
-                &watches.to_string(),
-            ];
-            let outcome: Delivered = serde_json::from_str(&child_line(&arguments, takes).await?)?;
-            let who = (who, watches);
-            samples.add(who, "p50", outcome.p50);
-            samples.add(who, "p99", outcome.p99);
-            let cpu = (cpu_time_of(pid)? - before).as_secs_f64() * 1e6;
-            samples.add(who, "cpu", cpu / outcome.count as f64);
+        for rate in RATES {
+            for who in [OURS, THEIRS, ALONE, NOBODY] {
+                progress(format_args!(
+                    "watch: round {round}, {} in one process, {}, {rate}/s",
+                    who.1, who.0
+                ));
+                let (outcome, cpu) = watched(who, rate, plan).await?;
+                samples.add((who, rate), P50, outcome.p50);
+                samples.add((who, rate), P99, outcome.p99);
+                samples.add((who, rate), CPU, cpu);
+            }
         }
         progress(format_args!(
             "watch: round {round}, one in each of {WATCHES} processes"
         ));
         let outcome = processes(plan).await?;
-        samples.add(PROCESSES, "p50", outcome.p50);
-        samples.add(PROCESSES, "p99", outcome.p99);
+        samples.add((PROCESSES, RATES[0]), P50, outcome.p50);
+        samples.add((PROCESSES, RATES[0]), P99, outcome.p99);
         progress(format_args!("watch: round {round}, reads"));
-        let server = start().await?;
-        let arguments = [
-            "watches",
-            "reads",
-            "--nats",
-            server.url(),
-            "--seconds",
-            &seconds,
-        ];
-        let reads: Reads = serde_json::from_str(&child_line(&arguments, takes * 2).await?)?;
-        samples.add(VIEW, "reads", reads.view);
-        samples.add(GET, "reads", reads.get);
+        let reads = read(plan).await?;
+        samples.add((VIEW, 0), RATE, reads.view);
+        samples.add((GET, 0), RATE, reads.get);
     }
-    let [ours, theirs, one_of_ours, one_of_theirs] = WHO;
-    let against = |what: &str, metric, goal| {
-        let what =
-            format!("{WATCHES} watches in one process, against watch_all: {what}, less is better");
-        Row::new(
-            what,
-            "us",
-            samples.figure(ours, metric),
-            samples.figure(theirs, metric),
-            goal,
-        )
+    let mut rows = Vec::new();
+    for rate in RATES {
+        rows.extend(in_one_process(&samples, rate));
+    }
+    rows.extend(elsewhere(&samples));
+    Ok(rows)
+}
+
+/// The watches in one process, and the server's CPU time a put, in microseconds.
+async fn watched((who, watches): Who, rate: u32, plan: Plan) -> Result<(Delivered, f64)> {
+    let server = start().await?;
+    let pid = server.pid().ok_or("the server ended")?;
+    let before = cpu_time_of(pid)?;
+    let [seconds, watches, rate] = [
+        plan.seconds.to_string(),
+        watches.to_string(),
+        rate.to_string(),
+    ];
+    let mut arguments = vec![
+        "watches",
+        who,
+        "--nats",
+        server.url(),
+        "--seconds",
+        &seconds,
+    ];
+    arguments.extend(["--watches", &watches, "--rate", &rate]);
+    let takes = SETUP + Duration::from_secs_f64(plan.seconds);
+    let outcome: Delivered = serde_json::from_str(&child_line(&arguments, takes).await?)?;
+    let cpu = (cpu_time_of(pid)? - before).as_secs_f64() * 1e6 / outcome.puts as f64;
+    Ok((outcome, cpu))
+}
+
+async fn read(plan: Plan) -> Result<Reads> {
+    let server = start().await?;
+    let seconds = plan.seconds.to_string();
+    let arguments = [
+        "watches",
+        "reads",
+        "--nats",
+        server.url(),
+        "--seconds",
+        &seconds,
+    ];
+    let takes = SETUP + Duration::from_secs_f64(plan.seconds);
+    Ok(serde_json::from_str(&child_line(&arguments, takes).await?)?)
+}
+
+fn in_one_process(samples: &Samples<(Who, u32)>, rate: u32) -> [Row; 5] {
+    let row = |who: Who, what: &str, metric, goal| {
+        let what = format!("{rate} puts/s, {what}, less is better");
+        let figure = |who| samples.figure((who, rate), metric);
+        Row::new(what, "us", figure(who), figure(THEIRS), goal)
     };
+    let third = Goal::RatioAtMost(1.0 / 3.0);
+    [
+        row(
+            OURS,
+            "50 watches against 50 watch_all: put to delivery, p50",
+            P50,
+            Goal::None,
+        ),
+        row(
+            OURS,
+            "50 watches against 50 watch_all: put to delivery, p99",
+            P99,
+            third,
+        ),
+        row(
+            ALONE,
+            "the least there is, one watch against 50 watch_all: put to delivery, p99",
+            P99,
+            Goal::None,
+        ),
+        row(
+            OURS,
+            "50 watches against 50 watch_all: the server's CPU a put, storing it included",
+            CPU,
+            third,
+        ),
+        row(
+            NOBODY,
+            "the least there is, no watch against 50 watch_all: the server's CPU a put",
+            CPU,
+            Goal::None,
+        ),
+    ]
+}
+
+fn elsewhere(samples: &Samples<(Who, u32)>) -> [Row; 4] {
     let bound = |what: &str, metric, most| {
         let what = format!("{WATCHES} watches in other processes: {what}, against the bound");
         let bound = Some(Figure::exactly(most));
-        let figure = samples.figure(PROCESSES, metric);
+        let figure = samples.figure((PROCESSES, RATES[0]), metric);
         Row::new(what, "us", figure, bound, Goal::RatioAtMost(1.0))
     };
-    let view = samples.figure(VIEW, "reads");
-    Ok(vec![
-        against("put to delivery, p50", "p50", Goal::None),
-        against("put to delivery, p99", "p99", Goal::RatioAtMost(1.0 / 3.0)),
-        against(
-            "the server's CPU a put",
-            "cpu",
-            Goal::RatioAtMost(1.0 / 3.0),
-        ),
-        Row::new(
-            "one watch in one process, against watch_all: put to delivery, p99, less is better",
-            "us",
-            samples.figure(one_of_ours, "p99"),
-            samples.figure(one_of_theirs, "p99"),
-            Goal::None,
-        ),
-        bound("put to delivery, p50", "p50", 2_000.0),
-        bound("put to delivery, p99", "p99", 12_000.0),
+    let view = samples.figure((VIEW, 0), RATE);
+    [
+        bound("put to delivery, p50", P50, 2_000.0),
+        bound("put to delivery, p99", P99, 12_000.0),
         Row::new(
             "view.get, against kv.get awaited, more is better",
             "reads/s",
             view,
-            samples.figure(GET, "reads"),
+            samples.figure((GET, 0), RATE),
             Goal::RatioAtLeast(1_000.0),
         ),
         Row::new(
@@ -152,7 +192,7 @@ pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
             Some(Figure::exactly(20e6)),
             Goal::RatioAtLeast(1.0),
         ),
-    ])
+    ]
 }
 
 async fn start() -> Result<TestServer> {
@@ -194,9 +234,9 @@ async fn processes(plan: Plan) -> Result<Delivered> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        write(&js, plan.seconds).await
+        write(&js, RATES[0], plan.seconds).await
     };
-    let (lines, ()) = futures_util::future::try_join(children, writing).await?;
+    let (lines, puts) = futures_util::future::try_join(children, writing).await?;
     let mut all = histogram()?;
     for line in lines {
         let micros: Vec<u64> = serde_json::from_str(&line)?;
@@ -204,13 +244,13 @@ async fn processes(plan: Plan) -> Result<Delivered> {
             .into_iter()
             .for_each(|micros| all.saturating_record(micros));
     }
-    Ok(delivered(&all, plan.seconds))
+    Ok(delivered(&all, puts))
 }
 
-/// Puts what the time is, at a steady rate, and then the end.
-async fn write(js: &Context, seconds: f64) -> Result<()> {
+/// Puts what the time is, at a steady rate, and then the end. How many there were.
+async fn write(js: &Context, rate: u32, seconds: f64) -> Result<u64> {
     let store = KvStore::<u64>::bind(js.clone(), "w")?;
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let mut n = 0;
@@ -220,7 +260,7 @@ async fn write(js: &Context, seconds: f64) -> Result<()> {
         n += 1;
     }
     store.key("end")?.put(&END).await?;
-    Ok(())
+    Ok(n)
 }
 
 /// In microseconds; the same for all processes of a machine.
@@ -233,11 +273,11 @@ fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 
-fn delivered(histogram: &Histogram<u64>, seconds: f64) -> Delivered {
+fn delivered(histogram: &Histogram<u64>, puts: u64) -> Delivered {
     Delivered {
         p50: histogram.value_at_quantile(0.5) as f64,
         p99: histogram.value_at_quantile(0.99) as f64,
-        count: (f64::from(RATE) * seconds) as u64,
+        puts,
     }
 }
 
@@ -272,9 +312,8 @@ async fn together(who: &str, js: &Context, args: &Args) -> Result<Delivered> {
     }
     // Until they have come together.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let seconds = args.required("seconds")?;
     let writer = context(&args.required::<String>("nats")?).await?;
-    write(&writer, seconds).await?;
+    let puts = write(&writer, args.required("rate")?, args.required("seconds")?).await?;
     let mut all = histogram()?;
     for watch in watches {
         watch
@@ -282,7 +321,7 @@ async fn together(who: &str, js: &Context, args: &Args) -> Result<Delivered> {
             .into_iter()
             .for_each(|micros| all.saturating_record(micros));
     }
-    Ok(delivered(&all, seconds))
+    Ok(delivered(&all, puts))
 }
 
 type Watching = futures_util::future::BoxFuture<'static, Result<Vec<u64>>>;

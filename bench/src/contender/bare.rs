@@ -3,16 +3,16 @@
 //! No errors to the caller, no discovery, no limits, no orderly end: it is the floor, and not a proposal.
 
 use super::{BUCKET, Job, Workload, ready};
-use crate::{Result, work};
+use crate::Result;
 use async_nats::jetstream::{self, kv};
 use futures_util::StreamExt;
 
 const SUBJECT: &str = "bench.handle";
 
 pub(super) async fn serve(job: Job, spawn: bool) -> Result<()> {
-    let bucket = match job.workload {
-        Workload::Persist => Some(create(&job.nats).await?),
-        Workload::Echo | Workload::Compute => None,
+    let bucket = match job.workload.is_kept() {
+        true => Some(create(&job.nats).await?),
+        false => None,
     };
     let queue = "bench".to_owned();
     let mut requests = job.nats.queue_subscribe(SUBJECT, queue).await?;
@@ -43,11 +43,7 @@ async fn handle(
     let Some(reply) = message.reply else {
         return Ok(());
     };
-    let request: work::Request = serde_json::from_slice(&message.payload)?;
-    let answer = match workload {
-        Workload::Compute => work::compute(request, steps),
-        Workload::Echo | Workload::Persist => work::echo(request),
-    };
+    let answer = workload.answer(serde_json::from_slice(&message.payload)?, steps);
     let body = bytes::Bytes::from(serde_json::to_vec(&answer)?);
     nats.publish(reply, body.clone()).await?;
     if let Some(bucket) = bucket {

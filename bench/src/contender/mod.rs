@@ -5,8 +5,9 @@ mod bare;
 mod ours;
 mod service_module;
 
-use crate::Result;
 use crate::args::Args;
+use crate::work::{Answer, Request};
+use crate::{Result, work};
 use std::str::FromStr;
 
 /// Who answers.
@@ -35,25 +36,50 @@ impl Contender {
     }
 }
 
-/// What the handler does.
+/// What the handler does, and what becomes of its answer. Named like the method that does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Workload {
     /// Answers at once.
     Echo,
-    /// Computes for a millisecond first.
+    /// Does a millisecond's work first, however long that takes.
     Compute,
+    /// Keeps its core for a millisecond first, however much gets done.
+    Clock,
     /// Answers at once, and the answer is kept in the bucket [`BUCKET`] under `user.<id>`.
-    Persist,
+    KeptEcho,
+    /// Does a millisecond's work first, and the answer is kept.
+    KeptCompute,
 }
 
 impl Workload {
-    const ALL: [Self; 3] = [Self::Echo, Self::Compute, Self::Persist];
+    const ALL: [Self; 5] = [
+        Self::Echo,
+        Self::Compute,
+        Self::Clock,
+        Self::KeptEcho,
+        Self::KeptCompute,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Compute => "compute",
-            Self::Persist => "persist",
+            Self::Clock => "clock",
+            Self::KeptEcho => "kept_echo",
+            Self::KeptCompute => "kept_compute",
+        }
+    }
+
+    pub(crate) fn is_kept(self) -> bool {
+        matches!(self, Self::KeptEcho | Self::KeptCompute)
+    }
+
+    /// What a contender without a method a workload calls.
+    fn answer(self, request: Request, steps: u64) -> Answer {
+        match self {
+            Self::Echo | Self::KeptEcho => work::echo(request),
+            Self::Compute | Self::KeptCompute => work::compute(request, steps),
+            Self::Clock => work::clock(request),
         }
     }
 }
@@ -74,7 +100,7 @@ impl FromStr for Workload {
     }
 }
 
-/// Where [`Workload::Persist`] keeps its answers.
+/// Where answers are kept.
 pub(crate) const BUCKET: &str = "bench";
 
 /// What a contender gets to know.

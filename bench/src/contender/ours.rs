@@ -1,6 +1,6 @@
 //! This project, as its users write it. The one file that knows the shape of our attribute.
 
-use crate::contender::{Job, Workload, ready};
+use crate::contender::{Job, ready};
 use crate::{Result, work};
 use nats_service::{Server, nats_service};
 use std::time::Duration;
@@ -10,13 +10,16 @@ use work::{Answer, Request};
 trait Plain {
     async fn echo(&self, request: Request) -> Answer;
     async fn compute(&self, request: Request) -> Answer;
+    async fn clock(&self, request: Request) -> Answer;
 }
 
-// A trait of its own, so that only this workload needs JetStream, and makes the bucket.
+// A trait of its own, so that only its workloads need JetStream, and make the bucket.
 #[nats_service(version = "1.0.0")]
 trait Kept {
     #[kv_store(bucket = "bench", key = "user.<id>")]
-    async fn persist(&self, request: Request) -> Answer;
+    async fn kept_echo(&self, request: Request) -> Answer;
+    #[kv_store(bucket = "bench", key = "user.<id>")]
+    async fn kept_compute(&self, request: Request) -> Answer;
 }
 
 struct Handler {
@@ -30,27 +33,31 @@ impl Plain for Handler {
     async fn compute(&self, request: Request) -> Answer {
         work::compute(request, self.steps)
     }
+    async fn clock(&self, request: Request) -> Answer {
+        work::clock(request)
+    }
 }
 
 impl Kept for Handler {
-    async fn persist(&self, request: Request) -> Answer {
+    async fn kept_echo(&self, request: Request) -> Answer {
         work::echo(request)
+    }
+    async fn kept_compute(&self, request: Request) -> Answer {
+        work::compute(request, self.steps)
     }
 }
 
 pub(super) async fn serve(job: Job) -> Result<()> {
     let handler = Handler { steps: job.steps };
     let server = Server::new(job.nats.clone());
-    let running = match job.workload {
-        Workload::Persist => {
-            let jetstream = async_nats::jetstream::new(job.nats.clone());
-            let server = server.with_jetstream(jetstream);
-            server.serve(KeptServer::new(handler)).start().await?
-        }
-        Workload::Echo | Workload::Compute => {
-            server.serve(PlainServer::new(handler)).start().await?
-        }
+    let server = if job.workload.is_kept() {
+        let jetstream = async_nats::jetstream::new(job.nats.clone());
+        let server = server.with_jetstream(jetstream);
+        server.serve(KeptServer::new(handler))
+    } else {
+        server.serve(PlainServer::new(handler))
     };
+    let running = server.start().await?;
     let subject = subject(&job.nats, job.workload.name()).await?;
     ready(&job.nats, &subject).await?;
     // The parent ends this process; until then it serves.

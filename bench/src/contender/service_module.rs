@@ -1,14 +1,14 @@
 //! The `service` module of async-nats, used as its documentation shows: one endpoint, one loop.
 
-use super::{Job, Workload, ready};
-use crate::{Result, work};
+use super::{Job, ready};
+use crate::Result;
 use async_nats::service::{ServiceExt, error};
 use futures_util::StreamExt;
 
 const SUBJECT: &str = "bench.handle";
 
 pub(super) async fn serve(job: Job) -> Result<()> {
-    if job.workload == Workload::Persist {
+    if job.workload.is_kept() {
         return Err("the service module keeps nothing; `bare` does it by hand".into());
     }
     let service = job.nats.service_builder();
@@ -27,10 +27,7 @@ fn answer(job: &Job, body: &[u8]) -> std::result::Result<bytes::Bytes, error::Er
         status: error.to_string(),
         code: 400,
     })?;
-    let answer = match job.workload {
-        Workload::Compute => work::compute(request, job.steps),
-        Workload::Echo | Workload::Persist => work::echo(request),
-    };
+    let answer = job.workload.answer(request, job.steps);
     let body = serde_json::to_vec(&answer).map_err(|error| error::Error {
         status: error.to_string(),
         code: 500,
