@@ -55,7 +55,7 @@ struct Links {
     proxies: Vec<(usize, usize, Proxy)>,
     /// Nobody answers there: what the servers tell each other of, since they would find ways past the proxies.
     nowhere: Port,
-    /// By server: whether it is cut off, so that its word does not count.
+    /// By server: whether it is cut off or held back, so that its word does not count.
     cut: Vec<AtomicBool>,
 }
 
@@ -84,7 +84,7 @@ impl TestClusterBuilder {
         self
     }
 
-    /// Whether servers can be [cut off](TestCluster::cut_off) from each other; they cannot, by default. Their routes then go
+    /// Whether servers can be [cut off](TestCluster::cut_off) from each other, or [held back](TestCluster::hold_back); they cannot, by default. Their routes then go
     /// through proxies.
     #[must_use]
     pub fn partitions(mut self, on: bool) -> Self {
@@ -304,7 +304,32 @@ impl TestCluster {
         Ok(())
     }
 
-    /// Lets a server that was [cut off](Self::cut_off) find the others again.
+    /// Lets a server fall behind: what the others agree on no longer reaches it, while clients reach it still, and messages of
+    /// theirs pass between it and the others. It serves what it had, as a replica of a stream does that lags.
+    ///
+    /// # Errors
+    /// [`Error::NoPartitions`] when the cluster was not made for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), nats_service_testkit::Error> {
+    /// use nats_service_testkit::TestCluster;
+    ///
+    /// let cluster = TestCluster::builder().partitions(true).start().await?;
+    /// let follower = (cluster.meta_leader().await? + 1) % 3;
+    /// cluster.hold_back(follower).await?;
+    /// cluster.rejoin(follower).await?;
+    /// cluster.wait_ready().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn hold_back(&self, index: usize) -> Result<(), Error> {
+        for proxy in self.links_of(index, true)? {
+            proxy.hush().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a server that was [cut off](Self::cut_off) or [held back](Self::hold_back) find the others again.
     ///
     /// # Errors
     /// [`Error::NoPartitions`] when the cluster was not made for it.

@@ -3,6 +3,7 @@
 //! It loses connections and bytes, not parts of them: no delay, no reordering, no limits.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,8 +50,15 @@ pub struct Proxy {
 enum Mode {
     Pass,
     Stall,
+    /// Stalls what servers of a cluster say to each other for themselves, and passes what they carry for clients.
+    Hush,
     Cut,
 }
+
+/// By which a server says that a route is for this one account: the system's, by which the servers agree on what is stored.
+const OF_SYSTEM: &[u8] = br#""route_account":"$SYS""#;
+/// It is said among the first bytes of a connection.
+const SAID_WITHIN: usize = BUFFER;
 
 impl Proxy {
     /// Starts a proxy to `nats://host:port` or `host:port`, which passes everything on until it is told otherwise.
@@ -124,6 +132,11 @@ impl Proxy {
     /// [`Error::Io`] when it was cut before and can't listen again.
     pub async fn pass(&self) -> Result<(), Error> {
         self.order(Mode::Pass).await
+    }
+
+    /// Stalls what the servers on both sides agree on, where this is one of a cluster's routes; messages of clients pass.
+    pub(crate) async fn hush(&self) -> Result<(), Error> {
+        self.order(Mode::Hush).await
     }
 
     async fn order(&self, mode: Mode) -> Result<(), Error> {
@@ -227,9 +240,10 @@ async fn connect(client: TcpStream, upstream: String, mode: watch::Receiver<Mode
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let of_system = AtomicBool::new(false);
     tokio::select! {
-        _ = forward(from_client, to_server, mode.clone()) => {}
-        _ = forward(from_server, to_client, mode) => {}
+        _ = forward(from_client, to_server, mode.clone(), &of_system) => {}
+        _ = forward(from_server, to_client, mode, &of_system) => {}
     }
 }
 
@@ -237,13 +251,26 @@ async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
+    of_system: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER];
+    let mut said = Vec::new();
     loop {
         let length = from.read(&mut buffer).await?;
+        if said.len() < SAID_WITHIN {
+            said.extend_from_slice(&buffer[..length]);
+            if said.windows(OF_SYSTEM.len()).any(|it| it == OF_SYSTEM) {
+                of_system.store(true, Ordering::SeqCst);
+            }
+        }
         // After the read, so that what came in while stalled waits here. The end of a connection waits as well: when the
         // network is lost, nobody hears of it.
-        if mode.wait_for(|mode| *mode == Mode::Pass).await.is_err() || length == 0 {
+        let passes = |mode: &Mode| match mode {
+            Mode::Pass => true,
+            Mode::Hush => !of_system.load(Ordering::SeqCst),
+            Mode::Stall | Mode::Cut => false,
+        };
+        if mode.wait_for(passes).await.is_err() || length == 0 {
             return Ok(());
         }
         to.write_all(&buffer[..length]).await?;

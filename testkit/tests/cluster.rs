@@ -138,6 +138,43 @@ async fn a_leader_that_is_cut_off_is_replaced_and_takes_no_writes_until_it_rejoi
 }
 
 #[tokio::test]
+async fn a_server_that_is_held_back_serves_what_it_had_until_it_rejoins() -> Outcome {
+    let cluster = TestCluster::builder()
+        .partitions(true)
+        .advertise(false)
+        .start()
+        .await?;
+    let store = bucket(&client(cluster.urls()).await, "b", 3).await;
+    let leader = cluster.stream_leader("KV_b").await?;
+    let behind = (leader + 1) % 3;
+    // The nearest replica answers a direct get.
+    let there = async_nats::jetstream::new(client(cluster.server(behind).url()).await);
+    let there = there.get_key_value("b").await?;
+    store.put("k", "before".into()).await?;
+    let holds = async |value: &[u8]| {
+        there
+            .get("k")
+            .await
+            .is_ok_and(|it| it.as_deref() == Some(value))
+    };
+    until("the value there", async || holds(b"before").await).await;
+
+    cluster.hold_back(behind).await?;
+    let here = async_nats::jetstream::new(client(cluster.server(leader).url()).await);
+    here.get_key_value("b")
+        .await?
+        .put("k", "after".into())
+        .await?;
+    until("what it had", async || holds(b"before").await).await;
+    assert_eq!(cluster.stream_leader("KV_b").await?, leader);
+
+    cluster.rejoin(behind).await?;
+    cluster.wait_ready().await?;
+    until("the new value there", async || holds(b"after").await).await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_cluster_without_proxies_says_how_to_get_them() -> Outcome {
     let cluster = TestCluster::builder().size(2).start().await?;
     let refused = cluster.cut_off(0).await;

@@ -113,12 +113,16 @@ impl Reader {
     }
 }
 
-/// The bucket, over a connection to one server.
-async fn store(cluster: &TestCluster, server: usize) -> KvStore<u64> {
+/// A connection to one server.
+async fn connect(cluster: &TestCluster, server: usize) -> jetstream::Context {
     let options = async_nats::ConnectOptions::new().ignore_discovered_servers();
     let client = options.connect(cluster.server(server).url()).await;
-    let client = client.expect("a connection");
-    KvStore::bind(jetstream::new(client), "b").expect("a name")
+    jetstream::new(client.expect("a connection"))
+}
+
+/// The bucket, over a connection to one server.
+async fn store(cluster: &TestCluster, server: usize) -> KvStore<u64> {
+    KvStore::bind(connect(cluster, server).await, "b").expect("a name")
 }
 
 /// What was written, and when that was acknowledged.
@@ -205,8 +209,8 @@ enum Fault {
     CutOff,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watches_and_views_go_on_through_faults_of_the_leader_and_say_when_they_are_old() {
+/// A cluster with the bucket, and a connection to all its servers.
+async fn start() -> (TestCluster, jetstream::Context) {
     let cluster = TestCluster::builder().partitions(true).advertise(false);
     let cluster = cluster.start().await.unwrap();
     let js = jetstream::new(async_nats::connect(cluster.urls()).await.unwrap());
@@ -220,6 +224,55 @@ async fn watches_and_views_go_on_through_faults_of_the_leader_and_say_when_they_
         js.create_key_value(config.clone()).await.is_ok()
     })
     .await;
+    (cluster, js)
+}
+
+async fn consumers(js: &jetstream::Context) -> Vec<Info> {
+    let stream = js.get_stream("KV_b").await.expect("a stream");
+    stream.consumers().try_collect().await.expect("consumers")
+}
+
+#[tokio::test]
+async fn a_watch_leaves_a_replica_that_falls_behind_while_it_is_watched() {
+    let (cluster, _) = start().await;
+    let (leads, decides) = (leader(&cluster).await, cluster.meta_leader().await.unwrap());
+    let js = connect(&cluster, leads).await;
+    let store = KvStore::<u64>::bind(js.clone(), "b").unwrap();
+    // Its consumer may be made on any of the three: it is wanted on one on which nothing else depends.
+    let (mut watch, replica) = loop {
+        until("no consumer", async || consumers(&js).await.is_empty()).await;
+        let mut watch = store.watch().await.expect("a watch");
+        let first = soon("the end of nothing", watch.next()).await;
+        assert!(matches!(first, Some(Ok(WatchEvent::InitialDone))));
+        let mut on = None;
+        until("its consumer", async || {
+            let cluster = consumers(&js).await.pop().and_then(|it| it.cluster);
+            on = cluster.and_then(|it| it.leader);
+            on.is_some()
+        })
+        .await;
+        let servers = cluster.servers().iter();
+        let on = servers
+            .map(|it| Some(it.name()))
+            .position(|name| name == on.as_deref());
+        match on.expect("one of them") {
+            on if on != leads && on != decides => break (watch, on),
+            _ => drop(watch),
+        }
+    };
+    cluster.hold_back(replica).await.unwrap();
+    let key = store.key("k").unwrap();
+    let revision = soon("the write", key.put(&1)).await.expect("two of three");
+    let change = soon("the change", watch.next()).await;
+    let Some(Ok(WatchEvent::Change(change))) = change else {
+        panic!("{change:?}");
+    };
+    assert_eq!(change.revision, revision);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_and_views_go_on_through_faults_of_the_leader_and_say_when_they_are_old() {
+    let (cluster, js) = start().await;
     let (mut stores, mut readers) = (Vec::new(), Vec::new());
     for server in 0..3 {
         stores.push(store(&cluster, server).await);
