@@ -10,6 +10,7 @@ pub(crate) mod kv;
 pub(crate) mod object;
 mod overhead;
 mod persist;
+mod replicas;
 mod smoke;
 mod streaming;
 pub(crate) mod watch;
@@ -47,6 +48,10 @@ const NAMES: &[(&str, &str)] = &[
     (
         "watch",
         "fifty watches in one process and in fifty, and reads of a local copy",
+    ),
+    (
+        "replicas",
+        "what reads by a consumer cost more in a bucket of three replicas",
     ),
     ("writer", "many values into one bucket"),
     (
@@ -137,6 +142,7 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "kv" => kv::run(plan).await?,
         "streaming" => streaming::run(plan).await?,
         "watch" => watch::run(plan).await?,
+        "replicas" => replicas::run(plan).await?,
         _ => compile::run(plan).await?,
     };
     let report = Report {

@@ -9,6 +9,7 @@
 
 mod contact;
 mod place;
+mod proof;
 #[cfg(test)]
 mod replica_tests;
 mod restart;
@@ -155,6 +156,8 @@ struct Live {
     led: bool,
     /// The replica has shown that it has everything up to here.
     reached: u64,
+    /// It has just had nothing more to bring, which may not be all.
+    drained: bool,
     /// How often the connection had been made when this consumer was.
     connects: u64,
     /// When flow control was answered last.
@@ -339,13 +342,18 @@ impl OrderedConsumer {
                 }
                 return Some(Ok(Step::CaughtUp));
             }
-            let Some(live) = &mut self.live else {
+            if self.live.is_none() {
                 if let Err(error) = self.resume().await {
                     self.ended = true;
                     return Some(Err(error));
                 }
                 continue;
-            };
+            }
+            if self.in_doubt() {
+                self.ask_others().await;
+                continue;
+            }
+            let Some(live) = &mut self.live else { continue };
             let waits_in_vain = self.unheard && live.answered.is_some();
             let tick = if waits_in_vain {
                 STALL_TICK
@@ -419,6 +427,7 @@ impl OrderedConsumer {
         self.looked = live.seen;
         self.head = self.head.max(place.stream_sequence);
         live.reached = live.reached.max(place.stream_sequence);
+        live.drained = place.pending == 0;
         let floor = live.floor;
         let initial = self.initial == Initial::Coming;
         if initial
@@ -544,14 +553,6 @@ impl OrderedConsumer {
                 }
             }
         }
-    }
-
-    /// Whether what the consumer reads has all the initial messages. One of a replicated stream is made on any of its
-    /// servers, which may lag behind the leader, by far and for long, and has nothing more to bring then.
-    fn has_it_all(&self) -> bool {
-        let Some(live) = &self.live else { return false };
-        let proven = if live.led { live.floor } else { live.reached };
-        !self.replicated || self.options.start == Start::New || proven >= self.initial_end
     }
 
     /// Gives the consumer up, and has it deleted.

@@ -35,6 +35,8 @@ struct Inner {
     no_direct: AtomicBool,
     /// Multi-get was tried, and is not there.
     no_multi: AtomicBool,
+    /// What was asked beside a consumer was not answered.
+    unanswered: AtomicBool,
     /// Somebody was told that flow control is not heard.
     told_of_flow_control: AtomicBool,
 }
@@ -235,6 +237,7 @@ impl Stream {
                 bucket: bucket.to_owned(),
                 no_direct: AtomicBool::new(false),
                 no_multi: AtomicBool::new(false),
+                unanswered: AtomicBool::new(false),
                 told_of_flow_control: AtomicBool::new(false),
             }),
         }
@@ -246,6 +249,15 @@ impl Stream {
 
     pub(crate) fn bucket(&self) -> &str {
         &self.inner.bucket
+    }
+
+    /// Whether a question that makes a reading faster is not worth asking: one was not answered.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.inner.unanswered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_unanswered(&self) {
+        self.inner.unanswered.store(true, Ordering::Relaxed);
     }
 
     /// Whether to say that flow control is not heard: once for all the readers of a handle and its clones.

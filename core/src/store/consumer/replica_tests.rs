@@ -23,7 +23,24 @@ enum Say {
     At(u64, usize),
 }
 
+/// What is there beside the consumer that answers a question.
+#[derive(Debug, Clone, Copy, Default)]
+struct Others {
+    /// The message of these subjects that the leader has, if it has one.
+    leader: Option<u64>,
+    /// The last one that another replica has, and how far it is. Without it, questions to a replica are not answered.
+    replica: Option<(u64, u64)>,
+}
+
 async fn open(script: Script) -> OrderedConsumer {
+    let others = Others {
+        leader: Some(5),
+        replica: None,
+    };
+    open_beside(others, script).await
+}
+
+async fn open_beside(others: Others, script: Script) -> OrderedConsumer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -31,6 +48,7 @@ async fn open(script: Script) -> OrderedConsumer {
         let mut played = Played {
             stream: BufReader::new(stream),
             subscriptions: Vec::new(),
+            others,
         };
         played.play(script).await;
     });
@@ -63,6 +81,7 @@ struct Played {
     stream: BufReader<TcpStream>,
     /// The subject, and its number.
     subscriptions: Vec<(String, String)>,
+    others: Others,
 }
 
 impl Played {
@@ -87,6 +106,8 @@ impl Played {
                     self.stream.read_exact(&mut body).await.unwrap();
                     if subject.starts_with("$JS.API.STREAM.INFO.") {
                         self.info(reply).await;
+                    } else if subject.starts_with("$JS.API.DIRECT.GET.") {
+                        self.last(reply).await;
                     } else if subject.starts_with("$JS.API.CONSUMER.CREATE.") {
                         let asked: Value = serde_json::from_slice(&body).unwrap();
                         let to = asked["config"]["deliver_subject"].as_str().unwrap();
@@ -104,11 +125,30 @@ impl Played {
     async fn info(&mut self, reply: &str) {
         let info = json!({
             "config": { "num_replicas": 3 },
-            "state": { "messages": 3, "bytes": 300, "first_seq": 1, "last_seq": LAST },
+            "state": {
+                "messages": 3, "bytes": 300, "first_seq": 1, "last_seq": LAST,
+                "subjects": self.others.leader.map(|_| json!({ "$KV.b.k": 1 })),
+            },
+            "total": self.others.leader.iter().count(),
             "created": "2026-01-01T00:00:00Z",
             "cluster": { "leader": "a" },
         });
         self.message(reply, reply, "", &info.to_string()).await;
+    }
+
+    /// Another replica's answer to a multi-get.
+    async fn last(&mut self, reply: &str) {
+        let Some((last, seen)) = self.others.replica else {
+            return;
+        };
+        let message = format!(
+            "NATS/1.0\r\nNats-Stream: KV_b\r\nNats-Subject: $KV.b.k\r\nNats-Sequence: {last}\r\nNats-Time-Stamp: 2026-01-01T00:00:00Z\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 0\r\n\r\n"
+        );
+        self.headers(reply, &message).await;
+        let end = format!(
+            "NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: {last}\r\nNats-UpTo-Sequence: {seen}\r\n\r\n"
+        );
+        self.headers(reply, &end).await;
     }
 
     async fn made(&mut self, reply: &str, on: &str, says: &[Say]) {
@@ -131,10 +171,8 @@ impl Played {
                     let status = format!(
                         "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: {sent}\r\nNats-Last-Stream: {sequence}\r\n\r\n"
                     );
-                    let (number, length) = (self.number(to), status.len());
-                    let text = format!("HMSG {to} {number} {length} {length}\r\n{status}\r\n");
                     for _ in 0..*times {
-                        self.write(&text).await;
+                        self.headers(to, &status).await;
                         // As often as a server would; nothing waits for this.
                         tokio::time::sleep(READ_HEARTBEAT / 5).await;
                     }
@@ -147,6 +185,12 @@ impl Played {
     async fn message(&mut self, to: &str, subject: &str, reply: &str, body: &str) {
         let (number, length) = (self.number(to), body.len());
         let text = format!("MSG {subject} {number} {reply} {length}\r\n{body}\r\n");
+        self.write(&text).await;
+    }
+
+    async fn headers(&mut self, to: &str, headers: &str) {
+        let (number, length) = (self.number(to), headers.len());
+        let text = format!("HMSG {to} {number} {length} {length}\r\n{headers}\r\n");
         self.write(&text).await;
     }
 
@@ -187,4 +231,27 @@ async fn what_the_leader_has_is_all_there_is() {
     assert_eq!(initial(consumer.await).await, [3]);
     let consumer = open(&[("a", &[])]);
     assert_eq!(initial(consumer.await).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn what_others_say_to_be_all_is_all_without_a_heartbeat() {
+    let leader = Some(3);
+    let replica = Some((3, LAST));
+    let consumer = open_beside(Others { leader, replica }, &[("b", &[Message(3)])]);
+    assert_eq!(initial(consumer.await).await, [3]);
+    let consumer = open_beside(Others::default(), &[("b", &[])]);
+    assert_eq!(initial(consumer.await).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn others_that_lag_or_have_more_prove_nothing() {
+    let leader = Some(5);
+    for replica in [(3, 4), (5, LAST)] {
+        let others = Others {
+            leader,
+            replica: Some(replica),
+        };
+        let says: Script = &[("b", &[Message(3), At(3, 2), Message(5), At(LAST, 1)])];
+        assert_eq!(initial(open_beside(others, says).await).await, [3, 5]);
+    }
 }

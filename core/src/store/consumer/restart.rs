@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 /// A replica that has nothing to bring says with a heartbeat how far it is: so many times as often as heartbeats come
 /// otherwise, since the initial messages may wait for that.
-const REPLICA_HEARTBEATS: u32 = 5;
+pub(super) const REPLICA_HEARTBEATS: u32 = 5;
 /// How long the first attempt to make a consumer again waits for an answer; each one waits twice as long. While a leader is
 /// elected nobody answers, and whoever waits for that has it late.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -226,6 +226,7 @@ impl OrderedConsumer {
             floor,
             led,
             reached: 0,
+            drained: made.num_pending == 0,
             connects,
             answered: None,
             stalls: 0,
