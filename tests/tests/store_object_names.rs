@@ -4,8 +4,11 @@ use async_nats::jetstream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{ObjectEvent, ObjectStore, StoreError};
 use nats_service_tests::objects::{CHUNK, bucket, chunks, pattern};
-use nats_service_tests::{Nats, soon, until};
+use nats_service_tests::{Nats, soon, too_old, until};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 #[tokio::test]
 async fn a_link_is_read_as_its_target_is_by_then() {
@@ -197,10 +200,33 @@ async fn names_for_equal_bytes_that_come_and_go_at_once_are_never_damaged() {
     sweeping.abort();
 }
 
+/// Has the bucket take atomic batches.
+async fn take_batches(nats: &Nats) {
+    let mut stream = nats.js.get_stream("OBJ_o").await.unwrap();
+    let mut config = stream.info().await.unwrap().config.clone();
+    config.allow_atomic_publish = true;
+    nats.js.update_stream(config).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_rename_copies_nothing_and_overwrites_nothing() {
     let nats = Nats::start().await;
     let store = bucket::<Vec<u32>>(&nats).await;
+    rename_now_and_then(&nats, &store).await;
+}
+
+#[tokio::test]
+async fn neither_does_one_in_a_batch() {
+    if too_old(2).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let store = bucket::<Vec<u32>>(&nats).await;
+    take_batches(&nats).await;
+    rename_now_and_then(&nats, &store).await;
+}
+
+async fn rename_now_and_then(nats: &Nats, store: &ObjectStore<Vec<u32>>) {
     let object = |name: &str| store.object(name).unwrap();
     let bytes = pattern(3 * CHUNK);
     let upload = object("old").upload().description("what for");
@@ -230,7 +256,7 @@ async fn a_rename_copies_nothing_and_overwrites_nothing() {
         events,
         [("new".to_owned(), false), ("old".to_owned(), true)]
     );
-    assert_eq!(chunks(&nats).await, 4);
+    assert_eq!(chunks(nats).await, 4);
     // Whatever happens to the old name, the bytes have another one now.
     object("old").put(&vec![2]).await.unwrap();
     object("old").delete().await.unwrap();
@@ -274,6 +300,73 @@ async fn a_rename_that_was_interrupted_is_ended_when_it_is_repeated() {
     assert!(old.info().await.unwrap().is_none());
     let new = store.object("b").unwrap();
     assert_eq!(new.bytes().await.unwrap().unwrap(), "bytes");
+}
+
+#[tokio::test]
+async fn a_client_that_is_killed_in_a_rename_by_a_batch_leaves_one_name() {
+    if too_old(2).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let store = bucket::<()>(&nats).await;
+    take_batches(&nats).await;
+    let object = |name: &str| store.object(name).unwrap();
+    object("old").put_reader(&b"bytes"[..]).await.unwrap();
+
+    let (url, killed) = dies_before(&nats, b"Nats-Batch-Commit").await;
+    let js = jetstream::new(async_nats::connect(url).await.unwrap());
+    let theirs = ObjectStore::<()>::bind(js, "o").unwrap();
+    let renaming = tokio::spawn(async move { theirs.object("old").unwrap().rename("new").await });
+    soon("its death", killed).await.unwrap();
+    renaming.abort();
+    assert!(object("new").info().await.unwrap().is_none());
+    assert_eq!(object("old").bytes().await.unwrap().unwrap(), "bytes");
+
+    object("old").rename("new").await.unwrap();
+    assert!(object("old").info().await.unwrap().is_none());
+    assert_eq!(object("new").bytes().await.unwrap().unwrap(), "bytes");
+}
+
+/// A way to the server for one connection, which is lost before the first message that has this header: the server has handled
+/// all messages before that one.
+async fn dies_before(nats: &Nats, header: &'static [u8]) -> (String, oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = listener.local_addr().unwrap().to_string();
+    let server = format!("127.0.0.1:{}", nats.server.port());
+    let (dead, killed) = oneshot::channel();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        // Nobody connects again.
+        drop(listener);
+        let mut server = TcpStream::connect(server).await.unwrap();
+        let (mut asked, mut answered) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                read = client.read_buf(&mut asked) => assert!(read.unwrap() > 0),
+                read = server.read_buf(&mut answered) => assert!(read.unwrap() > 0),
+            }
+            client
+                .write_all(&std::mem::take(&mut answered))
+                .await
+                .unwrap();
+            // The last message waits for the next one: it may not be whole.
+            let last = asked.windows(5).rposition(|it| it == b"HPUB ");
+            let rest = asked.split_off(last.unwrap_or(asked.len()));
+            server
+                .write_all(&std::mem::replace(&mut asked, rest))
+                .await
+                .unwrap();
+            if asked.windows(header.len()).any(|it| it == header) {
+                break;
+            }
+        }
+        server.write_all(b"PING\r\n").await.unwrap();
+        while !answered.windows(4).any(|it| it == b"PONG") {
+            assert!(server.read_buf(&mut answered).await.unwrap() > 0);
+        }
+        let _ = dead.send(());
+    });
+    (url, killed)
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! It knows nothing of services and clients, and is complete without the macro: a program that wants only a typed
 //! bucket starts here.
 
+mod batch;
 mod bucket;
 mod consumer;
 mod error;

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often the metadata is published anew when others publish theirs in between.
-const ATTEMPTS: u32 = 30;
+pub(super) const ATTEMPTS: u32 = 30;
 /// How long a bucket without a leader is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a replica may lag behind, and how often it is asked in that time.
 const LAG: Duration = Duration::from_millis(500);
 const DOUBTS: u32 = 5;
@@ -114,7 +114,7 @@ pub(super) fn not_found(name: &str) -> StoreError {
 
 /// Whether what was read may be older than what was written: then waits a little, so that it can be read again. A replica may lag
 /// behind what its leader has acknowledged; a condition that does not hold there may hold.
-async fn doubt(stream: &Stream, doubts: &mut u32) -> bool {
+pub(super) async fn doubt(stream: &Stream, doubts: &mut u32) -> bool {
     let left = *doubts < DOUBTS;
     *doubts += 1;
     if !left || !replicated(stream).await {
@@ -131,7 +131,7 @@ pub(super) async fn replicated(stream: &Stream) -> bool {
 }
 
 /// Metadata that cannot be read is none, and may be replaced.
-fn read(stored: &Stored) -> Option<Current> {
+pub(super) fn read(stored: &Stored) -> Option<Current> {
     let info = parse(stored).ok()?;
     let meta = serde_json::from_slice(&stored.payload).ok()?;
     Some(Current { info, meta })

@@ -4,7 +4,7 @@ use super::super::error::StoreError;
 use super::commit::{Expected, to_the_end};
 use super::reader::{self, Part};
 use super::upload::Upload;
-use super::{ObjectInfo, ObjectLink, ObjectMeta, ObjectReader, ObjectStore, info, manage};
+use super::{ObjectInfo, ObjectLink, ObjectMeta, ObjectReader, ObjectStore, info, manage, rename};
 use crate::store::stream::check_bucket;
 use bytes::Bytes;
 use serde::Serialize;
@@ -269,7 +269,8 @@ impl<T> ObjectKey<T> {
 
     /// Gives it another name, and copies nothing: its metadata as it is there.
     ///
-    /// For a moment it has both names. A process that is killed in that moment leaves both; the same rename, repeated, ends it.
+    /// In a bucket that takes atomic batches (`allow_atomic`, nats-server 2.12) it has the one name or the other, whatever happens.
+    /// Elsewhere it has both for a moment. A process that is killed in that moment leaves both; the same rename, repeated, ends it.
     /// Links to the old name lead to nothing.
     ///
     /// # Errors
@@ -279,7 +280,7 @@ impl<T> ObjectKey<T> {
         let new = name.into();
         info::check_name(&new)?;
         let (stream, old) = (self.store.stream.clone(), self.name.clone());
-        to_the_end(async move { manage::rename(&stream, &old, &new).await }).await
+        to_the_end(async move { rename::rename(&stream, &old, &new).await }).await
     }
 }
 

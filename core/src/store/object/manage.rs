@@ -1,4 +1,4 @@
-//! What changes an object without touching its bytes: deleting, linking, renaming, and what is said of it.
+//! What changes an object without touching its bytes: deleting, linking, and what is said of it.
 
 use super::super::error::StoreError;
 use super::super::stream::Stream;
@@ -8,7 +8,10 @@ use super::info::{Meta, MetaOptions, ObjectInfo, ObjectLink, ObjectMeta};
 use super::upload::fresh_nuid;
 
 /// What is there, unless it is deleted.
-fn live_of<'a>(name: &str, there: Option<&'a Current>) -> Result<&'a Current, StoreError> {
+pub(super) fn live_of<'a>(
+    name: &str,
+    there: Option<&'a Current>,
+) -> Result<&'a Current, StoreError> {
     let live = there.filter(|there| !there.info.deleted);
     live.ok_or_else(|| not_found(name))
 }
@@ -106,64 +109,4 @@ pub(super) async fn link(
     let Committed { info, replaced } = committed.await?;
     purge_versions(stream, replaced).await;
     Ok(info)
-}
-
-/// Gives the object another name. No byte is copied.
-///
-/// The new name is there before the old one is gone: for a moment both are, and the bytes never without a name. Repeated after
-/// an interruption, it is brought to its end.
-pub(super) async fn rename(
-    stream: &Stream,
-    old: &str,
-    new: &str,
-) -> Result<ObjectInfo, StoreError> {
-    content::refuse(old)?;
-    content::refuse(new)?;
-    let there = live(stream, old).await?;
-    if old == new {
-        return Ok(there.info);
-    }
-    let moved = Meta {
-        name: new.to_owned(),
-        ..there.meta.clone()
-    };
-    let nuid = there.info.nuid.clone();
-    let named = commit(stream, new, |there| {
-        match there.filter(|there| !there.info.deleted) {
-            // Some links have none.
-            Some(there) if nuid.is_empty() || there.info.nuid != nuid => {
-                Err(StoreError::ObjectExists {
-                    name: new.to_owned(),
-                })
-            }
-            _ => Ok(moved.clone()),
-        }
-    });
-    let named = named.await?;
-    purge_versions(stream, named.replaced).await;
-    // What is left of the old name must not seem to have had these bytes: whoever overwrites it would remove them.
-    let left = Meta {
-        nuid: fresh_nuid(stream),
-        ..Meta::deleted(stream.bucket(), &there.info)
-    };
-    let ended = commit(stream, old, |there| match live_of(old, there) {
-        Ok(there) if there.info.nuid == nuid => Ok(left.clone()),
-        _ => Err(StoreError::ObjectChanged {
-            name: old.to_owned(),
-        }),
-    });
-    match ended.await.map_err(StoreError::from) {
-        Ok(_) => Ok(named.info),
-        // Somebody overwrote or deleted the old name meanwhile, and removed the bytes with it.
-        Err(error @ StoreError::ObjectChanged { .. }) => {
-            let revision = named.info.revision;
-            let undone = commit(stream, new, |there| {
-                Expected::Revision(revision).check(new, there)?;
-                Ok(Meta::deleted(stream.bucket(), &named.info))
-            });
-            undone.await?;
-            Err(error)
-        }
-        Err(error) => Err(error),
-    }
 }

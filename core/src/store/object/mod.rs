@@ -16,6 +16,7 @@ mod manage;
 mod orphans;
 mod progress;
 mod reader;
+mod rename;
 mod resume;
 mod selection;
 mod source;

@@ -1,20 +1,16 @@
-//! One attempt to commit: an atomic batch (ADR-50), as messages and their answer.
+//! One attempt to commit, and what its answer means.
 //!
-//! Every message carries the batch's id and its own place; the last one commits. The server answers the first, so that a
-//! bucket without batches is noticed, and the commit. What it holds of a batch that stays incomplete it forgets after ten
-//! seconds.
-//!
-//! Of its other refusals none can come of what is sent here: every message has its number (10175) and no header that a batch
+//! Of the server's refusals some can not come of what is sent here: every message has its number (10175) and no header that a batch
 //! may not have (10177, of which `Nats-Expected-Last-Msg-Id` is the only one), the id is 22 characters of 64 (10179), and no
 //! message has an id of its own that could be there twice (10201).
 
 use super::error::TransactionError;
 use super::{MAX_WRITES, Pending, UnknownOutcome};
-use crate::store::error::{Refusal, StoreError};
+use crate::store::batch::{Ack, Write};
+use crate::store::error::Refusal;
 use crate::store::stream::Stream;
 use async_nats::jetstream::response::Response;
 use async_nats::{Message, StatusCode};
-use futures_util::StreamExt as _;
 use std::time::Duration;
 
 const DISABLED: u64 = 10174;
@@ -32,63 +28,22 @@ pub(super) enum Attempt {
     GivenUp(TransactionError),
 }
 
-#[derive(serde::Deserialize)]
-struct Ack {
-    seq: u64,
-}
-
-/// Sends the batch and waits for what the server says of it. `subjects` are those that are published to.
+/// Sends the batch and waits for what the server says of it.
 pub(super) async fn attempt(
     stream: &Stream,
     writes: &[Pending],
     outcome: UnknownOutcome,
     timeout: Duration,
 ) -> Result<Attempt, TransactionError> {
-    let client = stream.js.client();
-    let inbox = client.new_inbox();
-    let closed = || StoreError::Unavailable {
-        reason: "the connection is closed".to_owned(),
-    };
-    let answers = client.subscribe(format!("{inbox}.*")).await;
-    let mut answers = answers.map_err(|_| closed())?;
-    for (i, write) in writes.iter().enumerate() {
-        let mut headers = write.headers.clone();
-        headers.insert("Nats-Batch-Id", outcome.batch.as_str());
-        headers.insert("Nats-Batch-Sequence", (i + 1).to_string());
-        if let Some(expected) = write.expected {
-            headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-        }
-        let last = i + 1 == writes.len();
-        if last {
-            headers.insert("Nats-Batch-Commit", "1");
-        }
-        let (subject, value) = (write.publish.clone(), write.value.clone());
-        let sent = if last || i == 0 {
-            let reply = format!("{inbox}.{}", if last { "commit" } else { "first" });
-            client
-                .publish_with_reply_and_headers(subject, reply, headers, value)
-                .await
-        } else {
-            client.publish_with_headers(subject, headers, value).await
-        };
-        // What was sent already is without a commit, and comes to nothing.
-        sent.map_err(|error| crate::store::error::other(&error))?;
-    }
-    let answer = tokio::time::timeout(timeout, async {
-        while let Some(message) = answers.next().await {
-            let commit = message.subject.ends_with(".commit");
-            // The first is answered with nothing when all is well.
-            if commit || !message.payload.is_empty() || message.status.is_some() {
-                return Some(message);
-            }
-        }
-        None
+    let messages = writes.iter().map(|write| Write {
+        subject: write.publish.clone(),
+        headers: write.headers.clone(),
+        payload: write.value.clone(),
+        expected: write.expected,
     });
-    let answer = answer.await;
-    let _ = answers.unsubscribe().await;
-    match answer {
-        Ok(Some(message)) => read(stream, writes.len(), &message).await,
-        Ok(None) | Err(_) => Err(TransactionError::Unknown(Box::new(outcome))),
+    match stream.batch(&outcome.batch, messages, timeout).await? {
+        Some(message) => read(stream, writes.len(), &message).await,
+        None => Err(TransactionError::Unknown(Box::new(outcome))),
     }
 }
 
