@@ -1,6 +1,8 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
-pub use crate::client::{Call, CallError, ClientCore, EveryInstance, OneInstance, Retry};
+pub use crate::client::{
+    Argument, Body, Call, CallError, ClientCore, EveryInstance, OneInstance, Retry,
+};
 pub use crate::client::{StreamCall, UploadCall, Uploaded};
 pub use crate::connection::ConnectionEvents;
 #[cfg(feature = "schema")]

@@ -104,9 +104,9 @@ pub use schemars;
 pub use serde;
 
 pub use client::{
-    Answers, Call, CallError, CallFuture, Discover, DiscoverError, EndpointInfo, EndpointStats,
-    EveryInstance, InstanceAnswer, Many, OneInstance, Reply, Retry, ServiceInfo, ServicePing,
-    ServiceStats,
+    Answers, Argument, Call, CallError, CallFuture, Discover, DiscoverError, EndpointInfo,
+    EndpointStats, EveryInstance, InstanceAnswer, Many, OneInstance, Reply, Retry, ServiceInfo,
+    ServicePing, ServiceStats,
 };
 pub use client::{StreamCall, Streaming, UploadCall};
 pub use connection::{ConnectionCounts, ConnectionEvent, ConnectionEvents, Denial};

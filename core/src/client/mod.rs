@@ -4,6 +4,7 @@
 //! sent again, `transport` and `mux` how it travels, `error` what may come of it. Stores are not its business: a generated
 //! client only passes the JetStream context on.
 
+mod argument;
 mod call;
 mod discover;
 mod error;
@@ -16,6 +17,7 @@ mod retry;
 mod streaming;
 mod transport;
 
+pub use argument::{Argument, Body};
 pub use call::{Call, CallFuture, Reply};
 pub use discover::{
     Discover, DiscoverError, EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats,

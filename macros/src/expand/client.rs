@@ -1,6 +1,6 @@
 //! `..Client`: the methods of the trait, as calls.
 
-use super::names::{Names, ends, is_unit, moved, with_lifetime};
+use super::names::{Names, ends, ends_of, is_unit, moved, with_lifetime};
 use crate::model::{Arg, Method, Output, Upload};
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -171,7 +171,7 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         return stub(names, method, &head);
     }
     let parameters = method.args.iter().map(|Arg { ident, ty }| {
-        let parameter = parameter(ty);
+        let parameter = parameter(names, ty);
         quote!(#ident: #parameter)
     });
     let mut parameters: Vec<_> = parameters.collect();
@@ -183,14 +183,20 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         let codec = quote!(self.core.codec(<#hidden as #private::Method>::SPEC));
         uploaded = quote!(#private::Uploaded::new(#codec, #ident));
     }
-    let values: Vec<_> = method.args.iter().map(value).collect();
+    let values: Vec<_> = method.args.iter().map(|arg| value(names, arg)).collect();
     let (hidden, borrowed) = (names.method(method), borrowed(method));
     let (body, ty) = match &method.args[..] {
         [] => (quote!(&()), quote!(_)),
         [Arg { ty, .. }] if as_it_is(ty) => (quote!(#(#values)*), quote!(_)),
         [Arg { ty, .. }] => {
             let ty = with_lifetime(ty, LIFETIME);
-            (quote!(#(#values)*), quote!(#ty))
+            // An error about the type underlines it.
+            let (first, last) = ends_of(&ty);
+            let (open, end) = (
+                moved(quote!(#private::Body<'_,), first),
+                quote_spanned!(last=> >),
+            );
+            (quote!(#(#values)*), quote!(#open #ty #end))
         }
         several => {
             let args = names.args(method);
@@ -263,7 +269,7 @@ fn stub(names: &Names<'_>, method: &Method, head: &TokenStream) -> TokenStream {
         if as_it_is(ty) || !plain || quote!(#ty).to_string().contains("impl ") {
             return quote!(_: #ty);
         }
-        let parameter = parameter(ty);
+        let parameter = parameter(names, ty);
         quote!(_: #parameter)
     });
     let mut arguments: Vec<_> = arguments.collect();
@@ -310,19 +316,19 @@ fn borrowed(method: &Method) -> TokenStream {
     if uses { quote!(<'request>) } else { quote!() }
 }
 
-fn parameter(ty: &Type) -> TokenStream {
+fn parameter(names: &Names<'_>, ty: &Type) -> TokenStream {
     if as_it_is(ty) {
         return quote!(#ty);
     }
-    let ty = with_lifetime(ty, LIFETIME);
-    quote!(impl ::core::borrow::Borrow<#ty>)
+    let (private, ty) = (&names.private, with_lifetime(ty, LIFETIME));
+    quote!(impl #private::Argument<#ty>)
 }
 
-fn value(arg: &Arg) -> TokenStream {
+fn value(names: &Names<'_>, arg: &Arg) -> TokenStream {
     let Arg { ident, ty } = arg;
     if as_it_is(ty) {
         return quote!(&#ident);
     }
-    let ty = with_lifetime(ty, LIFETIME);
-    quote!(::core::borrow::Borrow::<#ty>::borrow(&#ident))
+    let (private, ty) = (&names.private, with_lifetime(ty, LIFETIME));
+    quote!(&#private::Argument::<#ty>::body(&#ident))
 }

@@ -1,0 +1,67 @@
+//! What a generated client's methods take.
+
+use serde::{Serialize, Serializer};
+
+/// An argument of type `T`: the value, a reference to it, or, for a `String`, any `&str`.
+///
+/// A call encodes its arguments at once, so a reference is enough, and text is written in the same way whoever owns it.
+///
+/// ```
+/// # use nats_service::nats_service;
+/// #[nats_service]
+/// trait Greeter {
+///     async fn hello(&self, name: String, times: u32) -> String;
+/// }
+/// # fn calls(greeter: GreeterClient, name: String) {
+/// greeter.hello("Ada", 1);
+/// greeter.hello(&name, &2);
+/// greeter.hello(name, 3);
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the method takes a `{T}` here, and this is a `{Self}`",
+    label = "expected `{T}` or a reference to one",
+    note = "a client's method takes what the trait's takes, by value or by reference, and a `&str` for a `String`"
+)]
+pub trait Argument<T> {
+    /// What is encoded.
+    fn body(&self) -> Body<'_, T>;
+}
+
+/// What a call encodes of an argument of type `T`.
+#[derive(Debug)]
+pub struct Body<'a, T>(Form<'a, T>);
+
+#[derive(Debug)]
+enum Form<'a, T> {
+    Value(&'a T),
+    /// Of a `T` that is written as text is.
+    Text(&'a str),
+}
+
+impl<T: Serialize> Serialize for Body<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Form::Value(value) => value.serialize(serializer),
+            Form::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<T> Argument<T> for T {
+    fn body(&self) -> Body<'_, T> {
+        Body(Form::Value(self))
+    }
+}
+
+impl<T> Argument<T> for &T {
+    fn body(&self) -> Body<'_, T> {
+        Body(Form::Value(self))
+    }
+}
+
+impl Argument<String> for &str {
+    fn body(&self) -> Body<'_, String> {
+        Body(Form::Text(self))
+    }
+}
