@@ -263,8 +263,19 @@ impl<T> SameAnswer<T> for T {}
 /// Asks for it; generated code calls it with the spans of the two keys.
 pub const fn assert_same_answer<A: SameAnswer<B>, B>() {}
 
+/// A field of a typed error, which crosses the wire.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot cross the wire as a field of an error",
+    label = "it is no `Serialize` and `Deserialize`",
+    note = "derive serde's two traits for a type of your own; of an error that comes from elsewhere keep what the caller is to know, and the error itself as a `nats_service::Cause`, which is logged and not sent"
+)]
+pub trait ErrorField: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> ErrorField for T {}
+
 /// One field of a typed error, as JSON. Null when its type has no form in JSON: the peer then gets the untyped error.
-pub fn error_field<T: Serialize>(value: &T) -> serde_json::Value {
+pub fn error_field<T: ErrorField>(value: &T) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
@@ -287,7 +298,7 @@ pub fn error_array<const N: usize>(fields: [serde_json::Value; N]) -> serde_json
 }
 
 /// A field of a typed error out of what came. A missing one is null, so that an optional field may be added later.
-pub fn restore_field<T: DeserializeOwned>(
+pub fn restore_field<T: ErrorField>(
     error: &Error,
     index: impl serde_json::value::Index,
 ) -> Option<T> {

@@ -221,9 +221,14 @@ fn literal(chars: &[char], from: usize, to: usize) -> Result<Token, Broken> {
                 );
             }
             c => {
+                let dots = if c == ':' {
+                    "; tokens are joined by dots, `user.<id>`"
+                } else {
+                    ""
+                };
                 return broken(
                     format!(
-                        "{c:?} is not in the alphabet of keys: letters, digits and `-` `_` `/` `=` of ASCII"
+                        "{c:?} is not in the alphabet of keys: letters, digits and `-` `_` `/` `=` of ASCII{dots}"
                     ),
                     place,
                     place + 1,

@@ -302,8 +302,13 @@ impl Context {
         let carrier = carrier.filter(|_| too_large);
         if too_large && carrier.is_none() {
             // An error, or the caller would wait in vain; and nothing is written, as for any failed call.
+            let way_out = if self.spec.stores.iter().any(is_object_put) {
+                "it is not kept as an object this time: the server has no JetStream, or `write` or `when` says no"
+            } else {
+                "an `#[object_store(..)]` method may answer with more"
+            };
             return Err(Error::resource_exhausted(format!(
-                "{}: the answer has {} bytes, and a message carries at most {}; an `#[object_store(..)]` method may answer with more",
+                "{}: the answer has {} bytes, and a message carries at most {}; {way_out}",
                 self.spec.subject,
                 body.len(),
                 self.client.max_payload(),

@@ -81,7 +81,7 @@ pub enum ProvisionError {
         needed: u64,
     },
     /// It has other settings than are named for it.
-    #[error("bucket `{bucket}` is not as its attribute says: {}. Either change the attribute, or say `provision = \"update\"` to change just these settings on the server, or `provision = \"warn\"` to start all the same", list(.differences))]
+    #[error("bucket `{bucket}` is not as its attribute, or `BucketSettings`, says: {}. Either change what is said, or say `provision = \"update\"` (`Provision::Update`) to change just these settings on the server, or `provision = \"warn\"` (`Provision::Warn`) to go on all the same", list(.differences))]
     Differs {
         /// The bucket.
         bucket: String,
@@ -446,7 +446,7 @@ impl Api<'_> {
             }),
             Provision::Warn => {
                 let differences = list(&differences);
-                tracing::warn!(bucket, %differences, "the bucket is not as its attribute says");
+                tracing::warn!(bucket, %differences, "the bucket is not as its attribute, or `BucketSettings`, says");
                 Ok(None)
             }
             Provision::Update => {

@@ -55,6 +55,9 @@ impl fmt::Display for KeyRule {
                     "white space ({c:?}) is not allowed, only letters, digits and -_/= of ASCII"
                 )
             }
+            KeyRule::Character(':') => f.write_str(
+                "the character ':' is not allowed, only letters, digits and -_/= of ASCII; what it separates elsewhere, a dot separates in a key",
+            ),
             KeyRule::Character(c) => {
                 write!(
                     f,
