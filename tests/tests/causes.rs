@@ -1,9 +1,9 @@
 //! What lies behind a typed error is the operator's: it is logged at the service, and never sent.
 
-use nats_service::{CallError, Cause, Code, Server, ServiceError, nats_service};
+use nats_service::{CallError, Cause, Code, Error, Server, ServiceError, nats_service};
 use nats_service_tests::{Nats, connect, soon};
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What the service knows.
 #[derive(Debug, PartialEq, ServiceError)]
@@ -72,16 +72,80 @@ impl Write for Log {
     }
 }
 
+impl Log {
+    /// That of this process.
+    fn of_all() -> &'static Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        LOG.get_or_init(|| {
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(move || writer.clone())
+                .finish();
+            // For all threads: a log that only one of them has is not asked for by what another one has met first.
+            tracing::subscriber::set_global_default(subscriber).expect("the first one");
+            log
+        })
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// A service whose handlers work with a store, and pass its failures on.
+#[nats_service(version = "1.0.0")]
+trait Seats {
+    #[kv_store(bucket = "seats", key = "seat.<number>", write = "never")]
+    async fn take(&self, number: String, name: String) -> Result<String, Error>;
+}
+
+struct Hall(SeatsStores);
+
+impl Seats for Hall {
+    async fn take(&self, number: String, name: String) -> Result<String, Error> {
+        self.0.take().at(&number)?.create(&name).await?;
+        Ok(name)
+    }
+}
+
+#[tokio::test]
+async fn a_handler_passes_on_what_a_store_says_by_its_code_and_without_its_words() {
+    let log = Log::of_all();
+    let nats = Nats::start().await;
+    let (served, js) = connect(&nats.server).await;
+    let stores = SeatsStores::new(js.clone());
+    let server = Server::new(served)
+        .with_jetstream(js)
+        .serve(SeatsServer::new(Hall(stores)));
+    let _running = soon("a start", server.start()).await.expect("a server");
+
+    let seats = SeatsClient::new(nats.client.clone());
+    assert_eq!(soon("a seat", seats.take("7", "Ada")).await.unwrap(), "Ada");
+    let late = soon("an error", seats.take("7", "Bob")).await.unwrap_err();
+    assert_eq!(
+        (late.code(), &*late.to_string()),
+        (Code::AlreadyExists, "it exists already")
+    );
+    assert!(
+        log.text()
+            .contains("`seat.7` was changed by another writer"),
+        "{}",
+        log.text()
+    );
+
+    // What is wrong with the request, its sender is told.
+    let wrong = soon("an error", seats.take("7.a", "Bob"))
+        .await
+        .unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    assert!(wrong.to_string().contains("number"), "{wrong}");
+}
+
 #[tokio::test]
 async fn what_lies_behind_an_error_is_logged_and_not_sent() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    // For all threads: a log that only one of them has is not asked for by what another one has met first.
-    tracing::subscriber::set_global_default(subscriber).expect("the first one");
+    let log = Log::of_all();
     let nats = Nats::start().await;
     let (served, _) = connect(&nats.server).await;
     let server = Server::new(served).serve(ProfilesServer::new(Desk));
@@ -102,7 +166,7 @@ async fn what_lies_behind_an_error_is_logged_and_not_sent() {
         "{sent}"
     );
 
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(
         logged.contains("the query of profile 7 failed: password `hunter2` is wrong"),
         "{logged}"

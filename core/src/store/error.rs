@@ -27,7 +27,7 @@ pub enum StoreError {
     Key(#[from] KeyError),
     /// The name of a bucket has characters outside `[A-Za-z0-9_-]`, or none at all.
     #[error(
-        "`{bucket}` is no bucket name: use letters, digits, `-` and `_` of ASCII, at most 255 of them"
+        "`{bucket}` is no bucket name: use letters, digits, `-` and `_` of ASCII, at most 250 of them"
     )]
     BucketName {
         /// As it was given.
@@ -219,6 +219,50 @@ pub enum StoreError {
         /// Its words.
         description: String,
     },
+}
+
+/// For a handler that works with stores and answers with [`Error`](crate::Error): `store.at(id)?.get().await?`. The caller learns
+/// what kind of failure it is, and the service's log the rest: names of buckets and the server's words are not the caller's business.
+///
+/// ```
+/// use nats_service::{Code, Error, StoreError};
+/// let error = Error::from(StoreError::Conflict { key: "user.7".into(), expected: 3, current: Some(4) });
+/// assert_eq!((error.code(), error.to_string().contains("user.7")), (Code::Aborted, false));
+/// assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("user.7")));
+/// ```
+impl From<StoreError> for crate::Error {
+    fn from(error: StoreError) -> Self {
+        use crate::Code;
+        use StoreError as E;
+        let (code, text) = match error {
+            // It names the field and the rule, and nothing but what the caller sent.
+            E::Key(key) => return key.into(),
+            E::Conflict { expected: 0, .. } | E::ObjectExists { .. } => {
+                (Code::AlreadyExists, "it exists already")
+            }
+            E::Conflict { .. } => (
+                Code::Aborted,
+                "another change came in between: read again and repeat",
+            ),
+            E::RevisionNotFound { .. } | E::ObjectNotFound { .. } => {
+                (Code::NotFound, "there is no such value")
+            }
+            E::Range { .. } => (Code::OutOfRange, "there are no such bytes"),
+            E::Timeout | E::Behind { .. } => (
+                Code::DeadlineExceeded,
+                "no answer from the store in time: a change may have had its effect",
+            ),
+            E::Unavailable { .. }
+            | E::NotVisible { .. }
+            | E::Unsettled { .. }
+            | E::ObjectChanged { .. } => (Code::Unavailable, "the store cannot answer now"),
+            E::Undecodable { .. } | E::Digest { .. } => {
+                (Code::DataLoss, "what is stored cannot be read")
+            }
+            _ => (Code::Internal, "the store cannot do that"),
+        };
+        crate::Error::new(code, text).with_cause(error)
+    }
 }
 
 /// What keeps a key from a time to live of its own (ADR-48).

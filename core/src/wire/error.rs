@@ -5,6 +5,7 @@
 //! the handler. JSON whatever the service's codec is: an error must be
 //! readable for a caller that chose the wrong codec.
 
+use super::cause::Cause;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -121,6 +122,8 @@ pub struct Error {
     /// The handler did not say it: the framework did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) refused: bool,
+    #[serde(skip)]
+    pub(crate) cause: Option<Cause>,
 }
 
 /// A code by name, which may come from a newer peer that knows more of them.
@@ -187,7 +190,29 @@ impl Error {
             variant: None,
             details: serde_json::Value::Null,
             refused: false,
+            cause: None,
         }
+    }
+
+    /// Says what lies behind it, for the operator alone: the service logs it with everything behind it, and sends nothing
+    /// of it.
+    ///
+    /// ```
+    /// use nats_service::Error;
+    /// fn load(path: &str) -> Result<String, Error> {
+    ///     std::fs::read_to_string(path).map_err(|error| Error::unavailable("no profiles now").with_cause(error))
+    /// }
+    /// let error = load("/no/such/file").unwrap_err();
+    /// assert_eq!(error.to_string(), "no profiles now");
+    /// assert!(std::error::Error::source(&error).is_some());
+    /// ```
+    #[must_use]
+    pub fn with_cause(
+        mut self,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.cause = Some(Cause::new(cause));
+        self
     }
 
     /// Marks the error as the framework's own, so that a caller does not take it for the service's.
@@ -241,7 +266,12 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause = self.cause.as_ref()?;
+        Some(cause)
+    }
+}
 
 /// An error type that a service may answer with. Derive it.
 ///

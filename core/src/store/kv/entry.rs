@@ -79,6 +79,15 @@ impl<T> Change<T> {
             _ => None,
         }
     }
+
+    /// The same, by value.
+    #[must_use]
+    pub fn into_value(self) -> Option<T> {
+        match self.operation {
+            Operation::Put(value) => Some(value),
+            _ => None,
+        }
+    }
 }
 
 /// What a change did.

@@ -90,6 +90,29 @@ pub enum TransactionError {
     Store(#[from] StoreError),
 }
 
+/// As of a single write: see [`StoreError`].
+impl From<TransactionError> for crate::Error {
+    fn from(error: TransactionError) -> Self {
+        use crate::Code;
+        let (code, text) = match error {
+            TransactionError::Store(error) => return error.into(),
+            TransactionError::Conflict { .. } => (
+                Code::Aborted,
+                "other changes came in between: read again and repeat",
+            ),
+            TransactionError::Incomplete | TransactionError::Busy => {
+                (Code::Unavailable, "the store cannot answer now")
+            }
+            TransactionError::Unknown(_) => (
+                Code::DeadlineExceeded,
+                "no answer from the store in time: the change may have had its effect",
+            ),
+            _ => (Code::Internal, "the store cannot do that"),
+        };
+        crate::Error::new(code, text).with_cause(error)
+    }
+}
+
 /// A key that is not as a transaction wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
