@@ -65,7 +65,18 @@ struct Counters {
     disconnections: AtomicU64,
     slow_consumers: AtomicU64,
     denials: AtomicU64,
+    /// Those among them that were no subscriptions.
+    publishes: AtomicU64,
     errors: AtomicU64,
+}
+
+impl Counters {
+    /// Subscriptions are few, and each one that is missing matters. Of publishes the 1st, 2nd, 4th, 8th .. is said; they are
+    /// counted by themselves, or subscriptions before them would hide the first.
+    fn is_to_be_said(&self, denial: &Denial) -> bool {
+        matches!(denial, Denial::Subscribe { .. })
+            || (self.publishes.fetch_add(1, Relaxed) + 1).is_power_of_two()
+    }
 }
 
 /// How often what has happened.
@@ -247,8 +258,7 @@ impl ConnectionEvents {
             }
             ConnectionEvent::Denied(denial) => {
                 let count = counts.denials.fetch_add(1, Relaxed) + 1;
-                // Subscriptions are few, and each one that is missing matters.
-                if count.is_power_of_two() || matches!(denial, Denial::Subscribe { .. }) {
+                if counts.is_to_be_said(denial) {
                     tracing::error!(subject = denial.subject(), count, "{denial}");
                 }
                 self.remember(denial.clone());
@@ -367,6 +377,19 @@ mod tests {
         ] {
             assert_eq!(Denial::parse(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn the_first_denied_publish_is_said_whatever_was_denied_before() {
+        let counters = Counters::default();
+        let text = |verb| format!("Permissions Violation for {verb} to \"s\"");
+        let denial = |verb| Denial::parse(&text(verb)).unwrap();
+        let (publish, subscription) = (denial("Publish"), denial("Subscription"));
+        assert!((0..11).all(|_| counters.is_to_be_said(&subscription)));
+        let said: Vec<_> = (1..10)
+            .filter(|_| counters.is_to_be_said(&publish))
+            .collect();
+        assert_eq!(said, [1, 2, 4, 8]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::admission::{Room, Shared};
 use super::failure::{Fault, WriteError};
+use super::health::LongWaits;
 use super::queue::{Ended, Event, Limits, Queue, Terms, Token};
 use super::{DrainReport, FailedWrite, Hooks, Job, Write, WriterLimits};
 use async_nats::connection::State;
@@ -103,6 +104,7 @@ pub(super) struct Actor<T> {
     /// What the writes of this round held. Given back in one go: who waits for room is woken once, and finds enough to go on.
     room: Room,
     events: Vec<Event<Box<Job>>>,
+    long_waits: LongWaits,
 }
 
 struct Draining {
@@ -148,6 +150,7 @@ impl<T: Transport> Actor<T> {
             draining: None,
             room: Room::default(),
             events: Vec::new(),
+            long_waits: LongWaits::default(),
         }
     }
 
@@ -275,11 +278,21 @@ impl<T: Transport> Actor<T> {
             Outcome::Failed(fault) => {
                 if fault.transient {
                     tracing::debug!(bucket = %self.shared.bucket, %fault, "a write will be repeated");
+                    self.complain(&fault, now);
                 }
                 if let Some(ended) = self.queue.failed(token, fault, now) {
                     self.end(ended);
                 }
             }
+        }
+    }
+
+    /// A bucket that is full takes nothing for as long as nobody looks, so it is said without being asked for.
+    fn complain(&mut self, fault: &Fault, now: Instant) {
+        let oldest = self.queue.oldest().unwrap_or(now);
+        if let Some(oldest) = self.long_waits.said_now(oldest, now) {
+            let (bucket, waiting) = (&self.shared.bucket, self.queue.len());
+            tracing::warn!(%bucket, waiting, ?oldest, %fault, "answers wait to be stored");
         }
     }
 

@@ -12,6 +12,30 @@ const PROBES: usize = 4;
 /// The longest pause between probes; short, since a probe costs one message.
 const PROBE_MAX: Duration = Duration::from_secs(1);
 
+/// A write that waits for longer than an election takes is worth a word ..
+const LONG_WAIT: Duration = Duration::from_secs(10);
+/// .. and no more than one in so long, while it lasts.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
+
+/// When it was last said that writes wait: nobody looks at statistics while all calls succeed.
+#[derive(Debug, Default)]
+pub(super) struct LongWaits {
+    said: Option<Instant>,
+}
+
+impl LongWaits {
+    /// How long the oldest write waits, where that is to be said now.
+    pub(super) fn said_now(&mut self, oldest: Instant, now: Instant) -> Option<Duration> {
+        let waited = now.saturating_duration_since(oldest);
+        let quiet = |said| now.saturating_duration_since(said) < SAID_AGAIN;
+        if waited < LONG_WAIT || self.said.is_some_and(quiet) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(waited)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Health {
     failures: u32,
@@ -70,5 +94,21 @@ impl Health {
         self.random ^= self.random << 17;
         let fraction = (self.random >> 40) as f64 / (1_u64 << 24) as f64;
         pause.mul_f64(0.5 + 0.5 * fraction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_is_said_once_a_minute_and_a_short_one_never() {
+        let begun = Instant::now();
+        let mut waits = LongWaits::default();
+        let said = (0..150).filter(|second| {
+            let now = begun + Duration::from_secs(*second);
+            waits.said_now(begun, now).is_some()
+        });
+        assert_eq!(said.collect::<Vec<_>>(), [10, 70, 130]);
     }
 }
