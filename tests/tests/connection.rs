@@ -92,7 +92,7 @@ async fn refused(server: &TestServer, name: &str) -> Denial {
     let started = soon("an end", serving(&client).with_events(&events).start()).await;
     // It says what is not heard, and which right is missing.
     let text = started.as_ref().unwrap_err().to_string();
-    assert!(text.contains("would not be heard"), "{text}");
+    assert!(text.contains("would not work"), "{text}");
     assert!(
         text.contains("permissions.subscribe` of this user"),
         "{text}"
@@ -135,6 +135,58 @@ async fn a_service_whose_subscription_is_denied_does_not_start() {
     let running = serving(&client).with_events(&events).start().await;
     let _running = running.expect("a service");
     assert_eq!(events.denials(), []);
+}
+
+#[nats_service(version = "1.0.0")]
+trait Notes {
+    #[kv_store(bucket = "notes", key = "note.<id>")]
+    async fn write(&self, id: u64) -> u64;
+}
+
+struct Desk;
+
+impl Notes for Desk {
+    async fn write(&self, id: u64) -> u64 {
+        id
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_may_not_make_its_bucket_says_so_at_once() {
+    const USER: &str = r#"
+authorization {
+  users: [
+    { user: "user", password: "p" }
+    { user: "narrow", password: "p", permissions: { publish: { deny: ["$JS.API.STREAM.INFO.KV_notes"] } } }
+  ]
+}
+no_auth_user: user
+"#;
+    let server = TestServer::builder().config(USER).start().await;
+    let server = server.expect("a server");
+    let (client, events) = observed(&server, "narrow").await;
+    let js = async_nats::jetstream::new(client.clone());
+    let notes = Server::new(client)
+        .with_jetstream(js)
+        .serve(NotesServer::new(Desk));
+    let begun = Instant::now();
+    let started = soon("an end", notes.with_events(&events).start()).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    match started {
+        Err(StartError::Denied(denial)) => {
+            assert_eq!(denial.subject(), "$JS.API.STREAM.INFO.KV_notes");
+            assert!(
+                denial
+                    .to_string()
+                    .contains("allow it under `permissions.publish`")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Why a start without the events cannot find it out: what could be asked needs rights that a service has no other use for, and a

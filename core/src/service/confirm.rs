@@ -13,6 +13,28 @@ const CONFIRM: Duration = Duration::from_secs(10);
 /// What the server has said is here when the round trip has ended; another task has yet to hand it on, and this is its time.
 const HANDED_ON: Duration = Duration::from_millis(100);
 
+/// What a service needs of JetStream and is denied: of the API that makes or checks its own buckets. It ends at once what would otherwise be
+/// waited for until nobody has answered, and never without the events.
+pub(super) async fn denied_bucket(
+    events: Option<ConnectionEvents>,
+    streams: Vec<String>,
+) -> Denial {
+    let Some(events) = events else {
+        return std::future::pending().await;
+    };
+    let begun = Instant::now();
+    let denied = events.wait(|at, denial| {
+        let stream = match denial {
+            Denial::Publish { subject } if subject.starts_with("$JS.") => {
+                subject.rsplit('.').next()
+            }
+            _ => None,
+        };
+        at >= begun && streams.iter().any(|ours| Some(&**ours) == stream)
+    });
+    denied.await
+}
+
 /// Returns when the server has processed the subscriptions that were sent since `begun`.
 pub(super) async fn confirm(
     client: &Client,

@@ -1,7 +1,7 @@
 //! Puts services on a connection: checks, makes the buckets, subscribes, and returns when the first request can come.
 
 use super::cache::Cache;
-use super::confirm::confirm;
+use super::confirm::{confirm, denied_bucket};
 use super::discovery::{self, Instance, Listed, Metadata};
 use super::endpoint::{EndpointLoop, Limits, Stop};
 use super::finish::{Context, is_object_put};
@@ -18,7 +18,7 @@ use crate::__private::Service;
 use crate::connection::ConnectionEvents;
 use crate::layer::{CallLayer, Layers};
 use crate::store::persist::{Hooks, WriterLimits};
-use crate::store::{FailedWrite, StoredWrite};
+use crate::store::{BucketSettings, FailedWrite, StoredWrite};
 use crate::telemetry::{self, EndpointMetrics};
 use crate::wire::context::Origin;
 use crate::wire::frame::Amount;
@@ -283,7 +283,7 @@ impl Server {
     ///
     /// # Errors
     /// When a bucket cannot be made or differs from what its attribute says, the connection does not work, or, where the
-    /// connection is [observed](Self::with_events), a subscription is denied.
+    /// connection is [observed](Self::with_events), a subscription or the making of a bucket is denied.
     pub async fn start(self) -> Result<Running, StartError> {
         self.starting().await
     }
@@ -303,7 +303,11 @@ impl Server {
             method.codec.register()?;
         }
         self.placement.check()?;
-        let stores = self.open_stores().await?;
+        let denied = denied_bucket(self.events.clone(), self.streams());
+        let stores = tokio::select! {
+            stores = self.open_stores() => stores?,
+            denial = denied => return Err(StartError::Denied(denial)),
+        };
         let begun = Instant::now();
 
         let Self {
@@ -473,6 +477,13 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// The streams of all buckets.
+    fn streams(&self) -> Vec<String> {
+        let stores = self.methods().flat_map(|method| method.stores);
+        let names = stores.map(|store| BucketSettings::from(&store.bucket).stream_name(store.kind));
+        names.collect()
     }
 
     /// The stores; `None` without JetStream, which every method must then be able to bear.

@@ -73,7 +73,7 @@ pub enum StartError {
     Codec(#[from] crate::wire::codec::CodecTaken),
     /// The server's permissions deny what a service needs. Only a connection with
     /// [`ConnectionEvents`](crate::ConnectionEvents) shows it.
-    #[error("the service would not be heard: {0}")]
+    #[error("the service would not work: {0}")]
     Denied(Denial),
     /// The server did not confirm the subscriptions.
     #[error(

@@ -60,7 +60,7 @@ pub struct BucketConflict {
 #[derive(Debug)]
 pub(super) struct Setting {
     /// The attribute's option, and the method of [`BucketSettings`].
-    name: &'static str,
+    pub(super) name: &'static str,
     /// The field of the stream's configuration.
     pub(super) field: &'static str,
     /// A value as it is written in an attribute.
@@ -109,7 +109,7 @@ pub(super) static DIRECT_GET: Setting = Setting::new("direct_get", "allow_direct
 
 impl BucketSettings {
     /// The stream behind the bucket.
-    pub(super) fn stream_name(&self, kind: StoreKind) -> String {
+    pub(crate) fn stream_name(&self, kind: StoreKind) -> String {
         match kind {
             StoreKind::Kv => format!("KV_{}", self.name),
             StoreKind::Object => format!("OBJ_{}", self.name),
