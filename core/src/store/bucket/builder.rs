@@ -13,7 +13,8 @@ const STREAM: &str = "KV_";
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-/// What a KV bucket is to be like: for [`KvStore::create`](crate::KvStore::create).
+/// What a bucket is to be like: for [`KvStore::create`](crate::KvStore::create) and
+/// [`ObjectStore::create`](crate::ObjectStore::create).
 ///
 /// What is not named is left to the server, and is not looked at in a bucket that is there.
 ///
@@ -41,7 +42,7 @@ const SECOND: u64 = 1_000_000_000;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Default)]
-#[must_use = "settings make no bucket by themselves: pass them to `KvStore::create`"]
+#[must_use = "settings make no bucket by themselves: pass them to `create` of a store"]
 pub struct BucketSettings {
     pub(super) name: String,
     /// Each setting once, as its stream has it, in the order in which they were named.
@@ -338,6 +339,32 @@ impl BucketSettings {
     /// The bucket.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Object stores are streams too, and the server would take what means nothing there.
+    pub(crate) fn check_objects(&self) -> Result<(), ProvisionError> {
+        let of_kv = [
+            &settings::HISTORY,
+            &settings::KEY_TTL,
+            &settings::LIMIT_MARKERS,
+            &settings::MAX_VALUE_SIZE,
+            &settings::ATOMIC,
+            &settings::FAST_INGEST,
+            &settings::REPUBLISH,
+            &settings::MIRROR,
+            &settings::MIRROR_DIRECT,
+            &settings::SOURCES,
+        ];
+        let named = of_kv
+            .into_iter()
+            .find(|setting| self.get(setting).is_some());
+        named.map_or(Ok(()), |setting| {
+            Err(ProvisionError::Setting {
+                bucket: self.name.clone(),
+                setting: setting.name,
+                reason: "it is one of KV buckets: leave it out for objects".to_owned(),
+            })
+        })
     }
 
     /// What the server would refuse in words of its own, or take otherwise.

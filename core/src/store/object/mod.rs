@@ -37,7 +37,7 @@ use super::key::{KeyTemplate, everything};
 use super::stream::{Stream, check_bucket};
 use crate::telemetry::Trace;
 use crate::wire::codec::Codec;
-use crate::wire::spec::StoreSpec;
+use crate::wire::spec::{StoreKind, StoreSpec};
 use async_nats::jetstream::Context;
 use bytes::Bytes;
 use commit::Expected;
@@ -103,6 +103,35 @@ impl<T> ObjectStore<T> {
         let bucket = bucket.into();
         check_bucket(&bucket)?;
         Ok(Self::new(js, &bucket, Codec::default(), None))
+    }
+
+    /// Makes a bucket that is missing; one that is there is compared in what is named, and left alone or changed as
+    /// [`BucketSettings::provision`](super::BucketSettings::provision) says.
+    ///
+    /// ```
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// use nats_service::{BucketSettings, ObjectStore};
+    ///
+    /// let settings = BucketSettings::new("files").max_bytes(1 << 30).compression(true);
+    /// let files = ObjectStore::<()>::create(js.clone(), settings).await?;
+    /// files.object("a.txt")?.put_reader(&b"text"[..]).await?;
+    ///
+    /// // An object has one revision: there is no history to set.
+    /// assert!(ObjectStore::<()>::create(js, BucketSettings::new("files").history(5)).await.is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`ProvisionError`](super::ProvisionError); `Setting` for one that only KV buckets have.
+    pub async fn create(
+        js: Context,
+        settings: super::BucketSettings,
+    ) -> Result<Self, super::ProvisionError> {
+        settings.check_objects()?;
+        let (bound, _) = super::bucket::make(&js, StoreKind::Object, &settings).await?;
+        Ok(Self::new(js, &bound.name, Codec::default(), None))
     }
 
     /// Writes values in this codec, and reads those that do not say what they are in it. JSON unless it is set.
