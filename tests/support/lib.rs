@@ -165,7 +165,9 @@ mod pages {
         codecs
         context
         contract
+        documents
         errors
+        events
         keys
         objects
         middleware
