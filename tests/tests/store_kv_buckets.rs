@@ -118,6 +118,25 @@ async fn a_bucket_is_changed_only_when_asked_and_only_in_what_is_named() {
 }
 
 #[tokio::test]
+async fn times_to_live_of_keys_cannot_be_switched_off_again_and_the_server_s_refusal_is_told() {
+    if too_old(1).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let with = BucketSettings::new("b").key_ttl(true);
+    let store = KvStore::<u32>::create(nats.js.clone(), with).await.unwrap();
+    let without = BucketSettings::new("b").key_ttl(false);
+    let changed = KvStore::<u32>::create(nats.js.clone(), without.provision(Provision::Update));
+    match changed.await {
+        Err(error @ ProvisionError::Refused { .. }) => {
+            assert!(error.to_string().contains("TTL"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(store.status().await.unwrap().key_ttl);
+}
+
+#[tokio::test]
 async fn settings_that_no_bucket_can_have_are_refused_before_anything_is_sent() {
     let nats = Nats::start().await;
     for (settings, named) in [

@@ -78,12 +78,35 @@ async fn links_that_lead_nowhere_in_one_step_are_refused() {
         error.to_string().contains("link to a whole bucket"),
         "{error}"
     );
-    // What became a link later makes a chain, and a ring of two; neither is followed.
-    object("ring").link_to(&object("b")).await.unwrap();
+    // What became a link later makes a chain, which is not followed.
+    object("chain").link_to(&object("b")).await.unwrap();
     object("b").delete().await.unwrap();
     object("b").link_to(&object("a")).await.unwrap();
-    let chain = object("ring").bytes().await;
+    let chain = object("chain").bytes().await;
     assert!(matches!(chain, Err(StoreError::Link { .. })), "{chain:?}");
+}
+
+#[tokio::test]
+async fn a_ring_of_links_that_another_client_has_made_is_an_error_and_no_end_of_the_process() {
+    let nats = Nats::start().await;
+    let store = bucket::<()>(&nats).await;
+    let (one, two) = (store.object("one").unwrap(), store.object("two").unwrap());
+    one.put_reader(&b"1"[..]).await.unwrap();
+    two.link_to(&one).await.unwrap();
+    let stream = nats.js.get_stream("OBJ_o").await.unwrap();
+    let meta = stream.get_last_raw_message_by_subject("$O.o.M.dHdv").await;
+    let meta = String::from_utf8(meta.unwrap().payload.to_vec()).unwrap();
+    let swapped = meta
+        .replace("one", "?")
+        .replace("two", "one")
+        .replace('?', "two");
+    let published = nats.js.publish("$O.o.M.b25l", swapped.into()).await;
+    published.unwrap().await.unwrap();
+    for object in [one, two] {
+        assert!(object.info().await.unwrap().unwrap().link.is_some());
+        let ring = object.bytes().await;
+        assert!(matches!(ring, Err(StoreError::Link { .. })), "{ring:?}");
+    }
 }
 
 #[tokio::test]

@@ -432,3 +432,24 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_codes_of_a_conflict_are_one_and_say_the_revision_where_it_is_told() {
+        for (code, description, told) in [
+            (10071, "wrong last sequence: 7", Some(7)),
+            (10164, "wrong last sequence", None),
+        ] {
+            let error =
+                serde_json::json!({ "code": 400, "err_code": code, "description": description });
+            let error: jetstream::Error = serde_json::from_value(error).unwrap();
+            match Refusal::from(&error) {
+                Refusal::WrongLastSequence(revision) => assert_eq!(revision, told),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
