@@ -88,6 +88,22 @@ async fn the_mark_of_a_purge_ends_with_its_time() {
 }
 
 #[tokio::test]
+async fn a_time_below_that_of_the_limit_markers_is_raised_to_it_where_there_is_a_history() {
+    if too_old(1).await {
+        return;
+    }
+    let nats = Nats::start().await;
+    let store = bucket(&nats, Some(60 * SECOND)).await;
+    let key = store.key("a").unwrap();
+    key.with_ttl(2 * SECOND).create(&1).await.unwrap();
+    let stream = nats.js.get_stream("KV_b").await.unwrap();
+    let stored = stream.get_last_raw_message_by_subject("$KV.b.a").await;
+    let stored = stored.unwrap().headers;
+    // As the guide says: the server does that, and does not tell it.
+    assert_eq!(stored.get("Nats-TTL").map(|ttl| ttl.as_str()), Some("60"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_given_a_time_says_why_and_writes_nothing() {
     let nats = Nats::start().await;
     let store = bucket(&nats, None).await;

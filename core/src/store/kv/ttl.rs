@@ -24,7 +24,8 @@ impl<T> KvKey<T> {
     ///
     /// The bucket must allow it (`key_ttl = true` or `limit_markers = ".."`), and the server be 2.11 or later. An entry that
     /// ends is gone with all its revisions. A watch hears of it only where the bucket has limit markers. A later
-    /// [`put`](KvKey::put) or [`update`](KvKey::update) of the key has no time to live and makes it permanent.
+    /// [`put`](KvKey::put) or [`update`](KvKey::update) of the key has no time to live and makes it permanent. In a bucket with limit
+    /// markers and a history of more than one revision, the server raises a time that is shorter than that of the markers to theirs.
     ///
     /// ```
     /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
