@@ -319,25 +319,17 @@ impl Transport for Kv {
             to.write_str(&this.prefix)?;
             to.write_str(&write.key)
         });
-        let place = match &write.action {
-            WriteAction::Put(value) if patient => {
-                let value = Some(value).filter(|_| self.keeps_only_the_last);
-                let for_long = self.ack_timeout;
-                self.ingest.place(token, &subject, value, for_long, now)
-            }
-            WriteAction::Delete if patient => {
-                let for_long = self.ack_timeout;
-                self.ingest.place(token, &subject, None, for_long, now)
+        let place = match write.action {
+            WriteAction::Put(_) | WriteAction::Delete if patient => {
+                let value = write.value().filter(|_| self.keeps_only_the_last);
+                let open_for = self.ack_timeout;
+                self.ingest.place(token, &subject, value, open_for, now)
             }
             _ => None,
         };
         let reply = self.reply(token, place);
         let headers = self.headers(token, write, place);
-        let payload = match &write.action {
-            WriteAction::Put(value) => value.clone(),
-            WriteAction::Delete => Bytes::new(),
-            WriteAction::PutIf(conditional) => conditional.body.clone(),
-        };
+        let payload = write.value().cloned().unwrap_or_default();
         let publish = if self.through_api {
             let js = self.js.clone();
             let mut request = Request::new().payload(payload).headers(headers);

@@ -88,24 +88,24 @@ pub(crate) struct Write {
 }
 
 impl Write {
+    /// The encoded value, unless the key is to be deleted.
+    fn value(&self) -> Option<&Bytes> {
+        match &self.action {
+            WriteAction::Put(value) => Some(value),
+            WriteAction::Delete => None,
+            WriteAction::PutIf(conditional) => Some(&conditional.body),
+        }
+    }
+
     fn size(&self) -> usize {
-        let value = match &self.action {
-            WriteAction::Put(value) => value.len(),
-            WriteAction::Delete => 0,
-            WriteAction::PutIf(conditional) => conditional.body.len(),
-        };
-        self.key.len() + value
+        self.key.len() + self.value().map_or(0, Bytes::len)
     }
 
     fn failed(self, bucket: &Arc<str>, error: WriteError, attempts: u32) -> FailedWrite {
         FailedWrite {
             bucket: bucket.clone(),
+            value: self.value().cloned(),
             key: self.key,
-            value: match self.action {
-                WriteAction::Put(value) => Some(value),
-                WriteAction::Delete => None,
-                WriteAction::PutIf(conditional) => Some(conditional.body),
-            },
             content_type: self.content_type,
             error,
             attempts,
@@ -192,24 +192,23 @@ impl Writers {
         if let Some(writer) = self.lock().get(&key) {
             return Ok(writer.clone());
         }
-        // Two tasks may get here for one bucket; the subscription of the one that comes second is dropped again.
-        let writer = match bucket.kind {
+        match bucket.kind {
             StoreKind::Kv => {
                 // Of a batch only the count comes back, and whoever is told of writes is told of their revisions.
                 let batches = inner.hooks.stored.is_none();
                 let transport = kv::Kv::open(&inner.js, bucket, batches).await?;
-                move || Writer::spawn(bucket, inner, transport)
+                Ok(self.first(key, || Writer::spawn(bucket, inner, transport)))
             }
             StoreKind::Object => {
                 let transport = object::Objects::new(&inner.js, &bucket.name);
-                return Ok(self
-                    .lock()
-                    .entry(key)
-                    .or_insert_with(|| Writer::spawn(bucket, inner, transport))
-                    .clone());
+                Ok(self.first(key, || Writer::spawn(bucket, inner, transport)))
             }
-        };
-        Ok(self.lock().entry(key).or_insert_with(writer).clone())
+        }
+    }
+
+    /// Two tasks may get here for one bucket: the subscription of the one that comes second is dropped again.
+    fn first(&self, key: (bool, String), spawn: impl FnOnce() -> Writer) -> Writer {
+        self.lock().entry(key).or_insert_with(spawn).clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(bool, String), Writer>> {
