@@ -7,6 +7,7 @@ mod batch;
 mod bucket;
 mod consumer;
 mod error;
+mod filter;
 mod key;
 pub(crate) mod kv;
 mod multi;

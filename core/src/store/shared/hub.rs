@@ -9,8 +9,8 @@ use super::super::consumer::{
     Bookmark, Contact, Options, OrderedConsumer, Start, Step, WATCH_HEARTBEAT,
 };
 use super::super::error::StoreError;
+use super::super::filter::{all_covered, matches, union};
 use super::super::stream::{Stored, Stream};
-use super::filter::{all_covered, matches, union};
 use super::slot::{Item, Slot};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

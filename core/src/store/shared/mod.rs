@@ -7,7 +7,6 @@
 //! nothing is kept for it on the server while nobody polls it. One that has nothing to be brought, because nothing is there or
 //! none of it is wanted, joins at once. What the messages mean is not known here.
 
-mod filter;
 mod hub;
 mod registry;
 mod slot;

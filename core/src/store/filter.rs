@@ -108,6 +108,7 @@ mod tests {
     fn whole_tokens_match() {
         assert!(matches("a.*", "a.b") && matches("a.>", "a.b.c") && matches("a.b", "a.b"));
         assert!(!matches("a.*", "a.b.c") && !matches("a.>", "a") && !matches("a", "ab"));
+        assert!(!matches("a.*", "ab.c") && !matches("a.>", "ab.c"));
     }
 
     #[test]
