@@ -19,13 +19,12 @@ pub(crate) use contact::Contact;
 use super::error::StoreError;
 use super::stream::{Stored, Stream, StreamInfo};
 use async_nats::connection::State;
-use async_nats::{Message, Statistics, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use place::Place;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Heartbeats of a consumer that lives long.
@@ -130,8 +129,6 @@ pub(crate) struct OrderedConsumer {
     contact: Arc<Contact>,
     /// When the stream was known to have a leader.
     looked: Instant,
-    /// The connection's, which count how often it was made.
-    statistics: Arc<Statistics>,
 }
 
 /// How far a reader is that is to go on later.
@@ -212,7 +209,6 @@ impl OrderedConsumer {
     /// One that goes on where another reader is, once it is asked for the next step. Nothing is sent before.
     pub(crate) fn at(stream: Stream, options: Options, bookmark: Bookmark) -> Self {
         Self {
-            statistics: stream.js.client().statistics(),
             stream,
             options,
             live: None,
@@ -362,7 +358,7 @@ impl OrderedConsumer {
             };
             match tokio::time::timeout(tick, live.subscriber.next()).await {
                 // A consumer of the connection before may have been without us for a while, and does not say so.
-                Ok(Some(_)) if live.connects != connects(&self.statistics) => self.abandon(),
+                Ok(Some(_)) if live.connects != self.stream.connects() => self.abandon(),
                 Ok(Some(message)) => match self.accept(message).await {
                     Ok(Some(step)) => {
                         if let Some(gap) = self.said.pop_front() {
@@ -380,7 +376,7 @@ impl OrderedConsumer {
                 Ok(None) => self.abandon(),
                 Err(_) => {
                     let silent = live.seen.elapsed() > self.options.heartbeat.mul_f32(2.5);
-                    let again = live.connects != connects(&self.statistics);
+                    let again = live.connects != self.stream.connects();
                     let client = self.stream.js.client();
                     let lost = client.connection_state() != State::Connected;
                     if waits_in_vain || silent || again || lost {
@@ -523,35 +519,29 @@ impl OrderedConsumer {
             self.abandon();
             return;
         }
-        let last = header("Nats-Last-Consumer").and_then(|sequence| sequence.parse::<u64>().ok());
-        match (&self.live, last) {
-            (Some(live), Some(last)) if last != live.sequence => self.abandon(),
-            _ => {
-                self.attempt = 0;
-                let passed = header("Nats-Last-Stream").and_then(|last| last.parse().ok());
-                let passed = passed.unwrap_or(0);
-                if last.is_some() && self.initial == Initial::Said {
-                    // All that it has delivered is here, and it has looked at everything up to there.
-                    self.covered = self.covered.max(passed);
-                }
-                if let Some(live) = &mut self.live {
-                    live.reached = live.reached.max(passed);
-                }
-                // Nothing to send, and nothing under way: what was still to come has been purged, or the replica is
-                // behind.
-                if self.initial == Initial::Coming {
-                    if self.has_it_all() {
-                        self.initial = Initial::Over;
-                    } else if self
-                        .live
-                        .as_ref()
-                        .is_some_and(|live| live.made.elapsed() > LAGS_AFTER)
-                    {
-                        tracing::debug!(stream = ?self.stream, "a replica lags behind, and another one is tried");
-                        self.abandon();
-                    }
-                }
-            }
+        let number = |name| header(name).and_then(|number| number.parse::<u64>().ok());
+        let last = number("Nats-Last-Consumer");
+        if last.is_some_and(|last| last != live.sequence) {
+            self.abandon();
+            return;
+        }
+        self.attempt = 0;
+        let passed = number("Nats-Last-Stream").unwrap_or(0);
+        live.reached = live.reached.max(passed);
+        let waited = live.made.elapsed();
+        if last.is_some() && self.initial == Initial::Said {
+            // All that it has delivered is here, and it has looked at everything up to there.
+            self.covered = self.covered.max(passed);
+        }
+        if self.initial != Initial::Coming {
+            return;
+        }
+        // Nothing to send, and nothing under way: what was still to come has been purged, or the replica is behind.
+        if self.has_it_all() {
+            self.initial = Initial::Over;
+        } else if waited > LAGS_AFTER {
+            tracing::debug!(stream = ?self.stream, "a replica lags behind, and another one is tried");
+            self.abandon();
         }
     }
 
@@ -559,16 +549,7 @@ impl OrderedConsumer {
     fn abandon(&mut self) {
         let Some(live) = self.live.take() else { return };
         self.contact.closed();
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let stream = self.stream.clone();
-        runtime.spawn(async move {
-            // Nobody waits for the answer: what gets lost is removed for its inactivity.
-            let subject = format!("CONSUMER.DELETE.{}.{}", stream.name(), live.name);
-            let request = async_nats::Request::new();
-            let _ = stream.js.send_request(subject, request).await;
-        });
+        self.stream.delete_consumer(&live.name);
     }
 }
 
@@ -576,8 +557,4 @@ impl Drop for OrderedConsumer {
     fn drop(&mut self) {
         self.abandon();
     }
-}
-
-fn connects(statistics: &Statistics) -> u64 {
-    statistics.connects.load(Ordering::Relaxed)
 }

@@ -343,9 +343,7 @@ impl From<&jetstream::Error> for Refusal {
             SEALED => Refusal::Other(StoreError::Sealed),
             TTL_INVALID => Refusal::Ttl(TtlRule::Refused),
             TTL_DISABLED => Refusal::Ttl(TtlRule::Disabled),
-            code if UNAVAILABLE.contains(&code) => Refusal::Other(StoreError::Unavailable {
-                reason: description,
-            }),
+            code if UNAVAILABLE.contains(&code) => Refusal::Other(unavailable(description)),
             code => Refusal::Other(StoreError::Server { code, description }),
         }
     }
@@ -367,9 +365,7 @@ impl From<context::PublishError> for Refusal {
         match error.kind() {
             Kind::StreamNotFound => Refusal::NoResponders,
             Kind::TimedOut => Refusal::Other(StoreError::Timeout),
-            Kind::BrokenPipe => Refusal::Other(StoreError::Unavailable {
-                reason: "the connection is closed".to_owned(),
-            }),
+            Kind::BrokenPipe => Refusal::Other(closed()),
             _ => {
                 let source = error.source();
                 match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
@@ -389,9 +385,7 @@ impl StoreError {
                 bucket: bucket.clone(),
             },
             Self::Timeout => Self::Timeout,
-            Self::Unavailable { reason } => Self::Unavailable {
-                reason: reason.clone(),
-            },
+            Self::Unavailable { reason } => unavailable(reason),
             Self::Server { code, description } => Self::Server {
                 code: *code,
                 description: description.clone(),
@@ -399,6 +393,17 @@ impl StoreError {
             error => other(error),
         }
     }
+}
+
+/// Nothing answers, for this reason.
+pub(crate) fn unavailable(reason: impl Into<String>) -> StoreError {
+    let reason = reason.into();
+    StoreError::Unavailable { reason }
+}
+
+/// The connection was closed, by us.
+pub(crate) fn closed() -> StoreError {
+    unavailable("the connection is closed")
 }
 
 /// Something that has no code: said as it is.
@@ -425,9 +430,7 @@ impl Refusal {
             Refusal::NoStream => StoreError::BucketNotFound {
                 bucket: bucket.to_owned(),
             },
-            Refusal::NoResponders => StoreError::Unavailable {
-                reason: "no responders".to_owned(),
-            },
+            Refusal::NoResponders => unavailable("no responders"),
             Refusal::Other(error) => error,
         }
     }

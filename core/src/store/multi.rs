@@ -6,7 +6,7 @@
 //! holds no more than that. It knows nothing of keys or values. Servers below 2.11 and buckets without direct get have none
 //! of it, and what to do then is the caller's choice.
 
-use super::error::{StoreError, other};
+use super::error::{StoreError, closed, other, unavailable};
 use super::stream::{Stored, Stream};
 use async_nats::jetstream::context::traits::TimeoutProvider as _;
 use async_nats::{HeaderMap, HeaderValue, Message, Request, StatusCode};
@@ -35,7 +35,6 @@ pub(crate) struct Ask<'a> {
     pub(crate) from: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // What serde asks for.
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -141,17 +140,14 @@ impl Stream {
                 Reply::Message(_) | Reply::Gone | Reply::Gap => {}
             }
         }
-        Err(StoreError::Unavailable {
-            reason: "messages of a multi-get were lost on their way".to_owned(),
-        })
+        Err(unavailable(
+            "messages of a multi-get were lost on their way",
+        ))
     }
 
     async fn ask_once(&self, body: Vec<u8>) -> Result<Reply, StoreError> {
         let client = self.js.client();
         let inbox = client.new_inbox();
-        let closed = || StoreError::Unavailable {
-            reason: "the connection is closed".to_owned(),
-        };
         let replies = client.subscribe(inbox.clone()).await;
         let mut replies = replies.map_err(|_| closed())?;
         let mut request = Request::new().payload(body.into());
@@ -242,8 +238,8 @@ fn read(message: Message, part: &mut Part) -> Result<Reply, StoreError> {
             // What is left is said with each message. The end says it as well, but before 2.12 it says one too few.
             part.more = said.pending.is_some_and(|left| left > 0);
             let stored = said.message(message.payload);
-            let stored = stored.ok_or_else(|| StoreError::Unavailable {
-                reason: "a reply to a multi-get does not say which message it is".to_owned(),
+            let stored = stored.ok_or_else(|| {
+                unavailable("a reply to a multi-get does not say which message it is")
             })?;
             Ok(Reply::Message(stored))
         }

@@ -5,15 +5,16 @@
 
 use super::bucket::Storage;
 use super::error::{Refusal, StoreError, other};
+use crate::wire::spec::StoreKind;
 use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageBuilder, RawMessageErrorKind};
 use async_nats::jetstream::{Context, message};
-use async_nats::{HeaderMap, StatusCode};
+use async_nats::{HeaderMap, Statistics, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::IntoFuture as _;
@@ -39,6 +40,8 @@ struct Inner {
     unanswered: AtomicBool,
     /// Somebody was told that flow control is not heard.
     told_of_flow_control: AtomicBool,
+    /// The connection's.
+    statistics: Arc<Statistics>,
 }
 
 impl fmt::Debug for Stream {
@@ -158,7 +161,8 @@ struct External {
 impl Mirror {
     /// The bucket of the origin, if that is a KV bucket.
     pub(crate) fn bucket(&self) -> &str {
-        self.name.strip_prefix("KV_").unwrap_or(&self.name)
+        let bucket = self.name.strip_prefix(prefix(StoreKind::Kv));
+        bucket.unwrap_or(&self.name)
     }
 
     /// The prefix under which the origin's API is reached, for one from another domain or account.
@@ -186,12 +190,7 @@ impl StreamConfig {
         (self.max_age > 0).then(|| Duration::from_nanos(self.max_age))
     }
 
-    #[cfg(feature = "view")]
-    /// Whether the server leaves a marker where it removes what has expired.
-    pub(crate) fn marks_ends(&self) -> bool {
-        self.subject_delete_marker_ttl > 0
-    }
-
+    /// How long the marker stays that the server leaves where it removes what has expired; `None` where it leaves none.
     pub(crate) fn limit_markers(&self) -> Option<Duration> {
         let stay = self.subject_delete_marker_ttl;
         (stay > 0).then(|| Duration::from_nanos(stay))
@@ -215,6 +214,19 @@ impl StreamConfig {
     }
 }
 
+/// What stands before a bucket's name in that of its stream.
+pub(crate) const fn prefix(kind: StoreKind) -> &'static str {
+    match kind {
+        StoreKind::Kv => "KV_",
+        StoreKind::Object => "OBJ_",
+    }
+}
+
+/// A duration as JetStream's configurations have it.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// `[A-Za-z0-9_-]+`, and short enough for a stream's name.
 pub(crate) fn check_bucket(bucket: &str) -> Result<(), StoreError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -228,18 +240,19 @@ pub(crate) fn check_bucket(bucket: &str) -> Result<(), StoreError> {
 }
 
 impl Stream {
-    /// The stream `<prefix><bucket>`. Nothing is sent.
-    pub(crate) fn new(js: Context, prefix: &str, bucket: &str) -> Self {
+    /// The stream of this bucket. Nothing is sent.
+    pub(crate) fn new(js: Context, kind: StoreKind, bucket: &str) -> Self {
         Self {
-            js,
             inner: Arc::new(Inner {
-                name: format!("{prefix}{bucket}"),
+                name: format!("{}{bucket}", prefix(kind)),
                 bucket: bucket.to_owned(),
                 no_direct: AtomicBool::new(false),
                 no_multi: AtomicBool::new(false),
                 unanswered: AtomicBool::new(false),
                 told_of_flow_control: AtomicBool::new(false),
+                statistics: js.client().statistics(),
             }),
+            js,
         }
     }
 
@@ -258,6 +271,16 @@ impl Stream {
 
     pub(crate) fn note_unanswered(&self) {
         self.inner.unanswered.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection's statistics, which are the same for all that use it.
+    pub(crate) fn statistics(&self) -> &Arc<Statistics> {
+        &self.inner.statistics
+    }
+
+    /// How often the connection was made.
+    pub(crate) fn connects(&self) -> u64 {
+        self.statistics().connects.load(Ordering::Relaxed)
     }
 
     /// Whether to say that flow control is not heard: once for all the readers of a handle and its clones.
@@ -301,7 +324,7 @@ impl Stream {
         struct State {
             last_seq: u64,
             #[serde(default)]
-            subjects: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+            subjects: Option<BTreeMap<String, IgnoredAny>>,
         }
         let (mut found, mut seen) = (Vec::new(), None);
         loop {
@@ -339,11 +362,7 @@ impl Stream {
         sequence: u64,
         subject: &str,
     ) -> Result<Option<Stored>, StoreError> {
-        if sequence == 0 {
-            return Ok(None);
-        }
-        let found = self.get(Some(sequence), subject).await?;
-        Ok(found.filter(|message| message.subject == subject))
+        self.get(Some(sequence), subject).await
     }
 
     /// The last message of this subject, as the leader has it.
@@ -357,11 +376,7 @@ impl Stream {
         sequence: u64,
         subject: &str,
     ) -> Result<Option<Stored>, StoreError> {
-        if sequence == 0 {
-            return Ok(None);
-        }
-        let found = self.ask_leader(Some(sequence), subject).await?;
-        Ok(found.filter(|message| message.subject == subject))
+        self.ask_leader(Some(sequence), subject).await
     }
 
     /// The first message of this subject from this sequence on, as the leader has it.
@@ -391,6 +406,9 @@ impl Stream {
         sequence: Option<u64>,
         subject: &str,
     ) -> Result<Option<Stored>, StoreError> {
+        if sequence == Some(0) {
+            return Ok(None);
+        }
         if !self.inner.no_direct.load(Ordering::Relaxed) {
             let stream = self.js.get_stream_no_info(self.name()).await;
             let stream = stream.map_err(|error| other(&error))?;
@@ -399,7 +417,7 @@ impl Stream {
                 None => stream.direct_get_last_for_subject(subject).await,
             };
             let error = match found {
-                Ok(message) => return Ok(Some(message.into())),
+                Ok(message) => return Ok(Some(message.into()).filter(of(subject))),
                 Err(error) => error,
             };
             match error.kind() {
@@ -424,10 +442,11 @@ impl Stream {
         let stream = stream.map_err(|error| other(&error))?;
         let request = stream.raw_message_builder();
         let request = match sequence {
+            Some(0) => return Ok(None),
             Some(sequence) => request.sequence(sequence),
             None => request.last_by_subject(subject),
         };
-        self.leaders(request).await
+        Ok(self.leaders(request).await?.filter(of(subject)))
     }
 
     async fn leaders(&self, request: RawMessageBuilder) -> Result<Option<Stored>, StoreError> {
@@ -470,14 +489,8 @@ impl Stream {
 
     /// Purges the messages of this subject.
     pub(crate) async fn purge(&self, subject: &str) -> Result<(), StoreError> {
-        #[derive(serde::Deserialize)]
-        struct Purged {}
-        let request = format!("STREAM.PURGE.{}", self.name());
-        let body = serde_json::json!({ "filter": subject });
-        let purged: Result<Purged, Refusal> = self.request(request, &body).await;
-        purged
-            .map(|_| ())
-            .map_err(|refusal| refusal.about(self.bucket()))
+        let what = serde_json::json!({ "filter": subject });
+        self.purge_all_of(&what).await
     }
 
     /// Purges the messages of this subject up to this sequence, itself included.
@@ -486,14 +499,28 @@ impl Stream {
         subject: &str,
         sequence: u64,
     ) -> Result<(), StoreError> {
-        #[derive(serde::Deserialize)]
-        struct Purged {}
+        let what = serde_json::json!({ "filter": subject, "seq": sequence + 1 });
+        self.purge_all_of(&what).await
+    }
+
+    async fn purge_all_of(&self, what: &serde_json::Value) -> Result<(), StoreError> {
         let request = format!("STREAM.PURGE.{}", self.name());
-        let body = serde_json::json!({ "filter": subject, "seq": sequence + 1 });
-        let purged: Result<Purged, Refusal> = self.request(request, &body).await;
+        let purged: Result<IgnoredAny, Refusal> = self.request(request, what).await;
         purged
-            .map(|_| ())
+            .map(drop)
             .map_err(|refusal| refusal.about(self.bucket()))
+    }
+
+    /// Has a consumer deleted. Nobody waits for the answer: one whose deletion gets lost is removed for its inactivity.
+    pub(crate) fn delete_consumer(&self, name: &str) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let subject = format!("CONSUMER.DELETE.{}.{name}", self.name());
+        let js = self.js.clone();
+        runtime.spawn(async move {
+            let _ = js.send_request(subject, async_nats::Request::new()).await;
+        });
     }
 
     /// Why a publish found nobody: tells a missing bucket from a missing JetStream.
@@ -513,6 +540,11 @@ impl Stream {
             refusal => refusal.about(self.bucket()),
         }
     }
+}
+
+/// Whether a message is of this subject.
+fn of(subject: &str) -> impl Fn(&Stored) -> bool {
+    move |stored| stored.subject == subject
 }
 
 /// The reason under an error that async-nats wraps once more.

@@ -138,7 +138,7 @@ impl Cache {
             kept,
             // A claim that has expired in the bucket cannot be renewed.
             lease: (method.timeout / 4).min(MAX_LEASE).min(kept),
-            stream: Stream::new(js.clone(), "KV_", store.bucket.name),
+            stream: Stream::new(js.clone(), store.kind, store.bucket.name),
             writer: writer(store)?,
             flights: Flights::default(),
             stats: Arc::clone(stats),

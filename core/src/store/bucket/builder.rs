@@ -3,13 +3,13 @@
 //! An attribute has the few that services name, and becomes the same; here is the rest, too: where it is placed, what it copies,
 //! what it republishes.
 
-use super::settings::{self, Setting, nanos};
+use super::settings::{self, Setting};
 use super::{BucketSpec, Provision, ProvisionError, Storage};
+use crate::store::stream::{check_bucket, nanos, prefix};
+use crate::wire::spec::StoreKind;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What stands before the name of a KV bucket in that of its stream.
-const STREAM: &str = "KV_";
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
@@ -176,7 +176,7 @@ impl Origin {
     }
 
     fn value(self) -> Value {
-        let mut value = json!({ "name": format!("{STREAM}{}", self.bucket) });
+        let mut value = json!({ "name": format!("{}{}", prefix(StoreKind::Kv), self.bucket) });
         if self.api.is_some() || self.deliver.is_some() {
             let text = |part: Option<String>| part.unwrap_or_default();
             value["external"] = json!({ "api": text(self.api), "deliver": text(self.deliver) });
@@ -380,9 +380,10 @@ impl BucketSettings {
         let mirror = self.get(&settings::MIRROR);
         let sources = self.get(&settings::SOURCES).and_then(Value::as_array);
         let origins = mirror.into_iter().chain(sources.into_iter().flatten());
-        let names = origins.filter_map(|origin| origin["name"].as_str()?.strip_prefix(STREAM));
+        let names = origins
+            .filter_map(|origin| origin["name"].as_str()?.strip_prefix(prefix(StoreKind::Kv)));
         let mut names = names.chain([&*self.name]);
-        if names.any(|name| crate::store::stream::check_bucket(name).is_err()) {
+        if names.any(|name| check_bucket(name).is_err()) {
             return wrong(
                 "name",
                 "use letters, digits, `-` and `_` of ASCII, at most 250 of them",

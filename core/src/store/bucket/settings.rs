@@ -3,6 +3,7 @@
 //! Streams are handled as JSON, as the server sent it: a setting that this crate does not know survives an update.
 
 use super::{BucketSettings, Provision};
+use crate::store::stream::{nanos, prefix};
 use crate::wire::spec::StoreKind;
 use serde_json::{Value, json};
 use std::fmt;
@@ -110,10 +111,7 @@ pub(super) static DIRECT_GET: Setting = Setting::new("direct_get", "allow_direct
 impl BucketSettings {
     /// The stream behind the bucket.
     pub(crate) fn stream_name(&self, kind: StoreKind) -> String {
-        match kind {
-            StoreKind::Kv => format!("KV_{}", self.name),
-            StoreKind::Object => format!("OBJ_{}", self.name),
-        }
+        format!("{}{}", prefix(kind), self.name)
     }
 
     /// The setting that needs the highest API level, and that level.
@@ -257,10 +255,6 @@ fn covers(found: &Value, wanted: &Value) -> bool {
         (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
         _ => found == wanted,
     }
-}
-
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn number(value: &Value) -> String {

@@ -3,6 +3,7 @@
 
 use super::{Options, OrderedConsumer, READ_HEARTBEAT, Start, Step};
 use crate::store::stream::Stream;
+use crate::wire::spec::StoreKind;
 use async_nats::jetstream;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -59,7 +60,7 @@ async fn open_beside(others: Others, script: Script) -> OrderedConsumer {
         headers_only: false,
         heartbeat: READ_HEARTBEAT,
     };
-    let consumer = OrderedConsumer::open(Stream::new(js, "KV_", "b"), options);
+    let consumer = OrderedConsumer::open(Stream::new(js, StoreKind::Kv, "b"), options);
     consumer.await.unwrap()
 }
 

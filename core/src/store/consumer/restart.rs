@@ -1,8 +1,8 @@
 //! How a consumer is made, and made again: from where it was, however long that takes, with pauses that grow.
 
-use super::{BELIEVE_AFTER, Initial, LOOK_AFTER, Live, OrderedConsumer, Start, Step, connects};
-use crate::store::error::{Refusal, StoreError};
-use crate::store::stream::{Cluster, StreamInfo, back_off};
+use super::{BELIEVE_AFTER, Initial, LOOK_AFTER, Live, OrderedConsumer, Start, Step};
+use crate::store::error::{Refusal, StoreError, closed, unavailable};
+use crate::store::stream::{Cluster, StreamInfo, back_off, nanos};
 use async_nats::Subscriber;
 use async_nats::connection::State;
 use futures_util::StreamExt as _;
@@ -62,9 +62,7 @@ impl OrderedConsumer {
         if info.has_leader() {
             return Ok(info);
         }
-        Err(StoreError::Unavailable {
-            reason: "the stream has no leader".to_owned(),
-        })
+        Err(unavailable("the stream has no leader"))
     }
 
     /// Makes the consumer anew, from where it was, however long that takes.
@@ -156,9 +154,7 @@ impl OrderedConsumer {
                 subject,
                 subscriber,
             }),
-            Err(_) => Err(StoreError::Unavailable {
-                reason: "the connection is closed".to_owned(),
-            }),
+            Err(_) => Err(closed()),
         }
     }
 
@@ -169,7 +165,7 @@ impl OrderedConsumer {
         info: &StreamInfo,
         wait: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let connects = connects(&self.statistics);
+        let connects = self.stream.connects();
         let heartbeat = match self.replicated && self.initial == Initial::Coming {
             true => self.options.heartbeat / REPLICA_HEARTBEATS,
             false => self.options.heartbeat,
@@ -255,8 +251,4 @@ async fn within<T>(
             .unwrap_or(Err(StoreError::Timeout)),
         None => answer.await,
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -153,7 +153,7 @@ impl<T> KvStore<T> {
         template: Option<&'static KeyTemplate>,
     ) -> Self {
         Self {
-            stream: Stream::new(js, "KV_", bucket),
+            stream: Stream::new(js, StoreKind::Kv, bucket),
             layout: Arc::new(Layout::plain(bucket)),
             codec,
             template,

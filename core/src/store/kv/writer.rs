@@ -3,7 +3,7 @@
 
 use super::KvStore;
 use crate::store::bucket::Provisioned;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, unavailable};
 use crate::store::key::check_key;
 use crate::store::persist::{
     DrainReport, FailedWrite, FailureHook, Permit, Write, WriteAction, WriteError, Writer,
@@ -144,9 +144,7 @@ impl<T: 'static> IntoFuture for KvWriterBuilder<T> {
             };
             let writers = Writers::new(store.stream.js.clone(), limits, hook);
             let writer = writers.writer(&bucket).await;
-            let writer = writer.map_err(|error| StoreError::Unavailable {
-                reason: error.to_string(),
-            })?;
+            let writer = writer.map_err(|error| unavailable(error.to_string()))?;
             Ok(KvWriter { store, writer })
         })
     }
@@ -237,7 +235,5 @@ impl<T> KvWriter<T> {
 }
 
 fn closed() -> StoreError {
-    StoreError::Unavailable {
-        reason: WriteError::Closed.to_string(),
-    }
+    unavailable(WriteError::Closed.to_string())
 }

@@ -296,7 +296,7 @@ impl<T> ObjectStore<T> {
 }
 
 fn stream(js: Context, bucket: &str) -> Stream {
-    Stream::new(js, "OBJ_", bucket)
+    Stream::new(js, StoreKind::Object, bucket)
 }
 
 /// Stores bytes that are encoded already: for the runtime, and the answers of its handlers.

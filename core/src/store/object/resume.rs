@@ -5,7 +5,7 @@
 //! fit the rest is sent anew.
 
 use super::super::consumer::{Delivery, Options, OrderedConsumer, READ_HEARTBEAT, Start};
-use super::super::error::StoreError;
+use super::super::error::{StoreError, unavailable};
 use super::super::stream::{Stored, Stream};
 use super::info::{ObjectInfo, chunk_subject, fetch, parse};
 use super::source::Source;
@@ -255,9 +255,9 @@ pub(super) async fn count(chunks: &Chunks, expected: u64) -> Result<(), StoreErr
     if there == expected {
         return Ok(());
     }
-    Err(StoreError::Unavailable {
-        reason: format!("{there} chunks are there and {expected} were sent"),
-    })
+    Err(unavailable(format!(
+        "{there} chunks are there and {expected} were sent"
+    )))
 }
 
 /// How many messages there are of each of these subjects.

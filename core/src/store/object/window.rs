@@ -5,7 +5,7 @@
 //! that it is stored once, and what overtook its predecessor is taken out and sent anew. It knows nothing of metadata; what
 //! becomes of chunks that nothing refers to in the end, `Chunks` decides when it is dropped.
 
-use super::super::error::{Refusal, StoreError, other};
+use super::super::error::{Refusal, StoreError, closed, other, unavailable};
 use super::super::stream::{Stream, back_off};
 use super::commit::purge_again;
 use super::info::chunk_subject;
@@ -17,7 +17,6 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Without a bound, large uploads fail on replicated buckets; with one, memory has it too.
@@ -105,7 +104,7 @@ impl Chunks {
             last: 0,
             base: 0,
             heard: Instant::now(),
-            connects: connects(stream),
+            connects: stream.connects(),
         }
     }
 
@@ -167,9 +166,8 @@ impl Chunks {
         match self.acknowledged().await {
             Ok(()) if self.in_order() => Ok(()),
             Ok(()) => {
-                let reason = "chunks were stored out of order".to_owned();
-                let refusal = Refusal::Other(StoreError::Unavailable { reason });
-                self.mend(refusal).await
+                let error = unavailable("chunks were stored out of order");
+                self.mend(Refusal::Other(error)).await
             }
             Err(refusal) => self.mend(refusal).await,
         }
@@ -177,14 +175,10 @@ impl Chunks {
 
     async fn publish(&mut self, at: usize) -> Result<(), Refusal> {
         let client = self.stream.js.client();
-        let closed = || {
-            let reason = "the connection is closed".to_owned();
-            Refusal::Other(StoreError::Unavailable { reason })
-        };
         if self.acks.is_none() {
             let subject = format!("{}.*.*", self.inbox);
             let acks = client.subscribe(subject).await;
-            self.acks = Some(acks.map_err(|_| closed())?);
+            self.acks = Some(acks.map_err(|_| Refusal::Other(closed()))?);
         }
         let Some(chunk) = self.window.get_mut(at) else {
             return Ok(());
@@ -201,7 +195,7 @@ impl Chunks {
         let payload = chunk.payload.clone();
         self.orphans = true;
         let sent = client.publish_with_reply_and_headers(subject, reply, headers, payload);
-        sent.await.map_err(|_| closed())
+        sent.await.map_err(|_| Refusal::Other(closed()))
     }
 
     /// Waits for the acknowledgement of something in the window.
@@ -216,12 +210,9 @@ impl Chunks {
                         return Ok(());
                     }
                 }
-                Ok(None) => {
-                    let reason = "the connection is closed".to_owned();
-                    return Err(Refusal::Other(StoreError::Unavailable { reason }));
-                }
+                Ok(None) => return Err(Refusal::Other(closed())),
                 Err(_) => {
-                    if self.heard.elapsed() > SILENCE || self.connects != connects(&self.stream) {
+                    if self.heard.elapsed() > SILENCE || self.connects != self.stream.connects() {
                         return Err(Refusal::Other(StoreError::Timeout));
                     }
                 }
@@ -296,8 +287,7 @@ impl Chunks {
                 attempt += 1;
             }
             if self.stream.js.client().connection_state() != State::Connected {
-                let reason = "the connection is broken".to_owned();
-                refused = Some(Refusal::Other(StoreError::Unavailable { reason }));
+                refused = Some(Refusal::Other(unavailable("the connection is broken")));
                 continue;
             }
             match self.send_again().await {
@@ -317,7 +307,7 @@ impl Chunks {
                 front.attempt = front.attempt.wrapping_add(1);
             }
             let index = self.first;
-            (self.heard, self.connects) = (Instant::now(), connects(&self.stream));
+            (self.heard, self.connects) = (Instant::now(), self.stream.connects());
             self.publish(0).await?;
             while self.first == index && self.in_order() {
                 self.acknowledged().await?;
@@ -388,10 +378,4 @@ pub(super) fn passes(error: &StoreError) -> bool {
         StoreError::Server { code, .. } => PASSING.contains(code),
         _ => false,
     }
-}
-
-/// How often the connection was made.
-pub(super) fn connects(stream: &Stream) -> u64 {
-    let statistics = stream.js.client().statistics();
-    statistics.connects.load(Ordering::Relaxed)
 }

@@ -93,7 +93,7 @@ impl Kv {
             acks,
             id,
             ingest: Ingest::new(batches, RandomState::new().hash_one(&inbox), Instant::now()),
-            stream: Stream::new(js.clone(), "KV_", &bucket.name),
+            stream: Stream::new(js.clone(), bucket.kind, &bucket.name),
             keeps_only_the_last: bucket.keeps_only_the_last(),
             reading: None,
             ack_timeout: Duration::ZERO,

@@ -2,7 +2,6 @@
 
 use super::super::stream::Stream;
 use super::hub::Hub;
-use async_nats::Statistics;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::runtime::Handle;
@@ -17,12 +16,11 @@ struct HubKey {
     created: String,
 }
 
-/// A shared consumer as its readers hold it. The connection's statistics are kept, since their address stands for it.
+/// A shared consumer as its readers hold it. Its stream keeps the connection's statistics, whose address stands for it.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
     key: HubKey,
-    _connection: Arc<Statistics>,
 }
 
 static SHARED: Mutex<Option<HashMap<HubKey, Weak<Shared>>>> = Mutex::new(None);
@@ -30,9 +28,8 @@ static SHARED: Mutex<Option<HashMap<HubKey, Weak<Shared>>>> = Mutex::new(None);
 impl Shared {
     /// The shared consumer of this stream.
     pub(super) fn of(stream: &Stream, created: &str) -> Arc<Self> {
-        let connection = stream.js.client().statistics();
         let key = || HubKey {
-            connection: Arc::as_ptr(&connection) as usize,
+            connection: Arc::as_ptr(stream.statistics()) as usize,
             runtime: Handle::current().id(),
             stream: stream.name().to_owned(),
             created: created.to_owned(),
@@ -45,7 +42,6 @@ impl Shared {
         let new = Arc::new(Self {
             hub: Arc::new(Hub::new(stream.clone())),
             key: key(),
-            _connection: connection.clone(),
         });
         shared.insert(key(), Arc::downgrade(&new));
         new

@@ -11,7 +11,7 @@ pub use snapshot::Snapshot;
 use super::entry::Kind;
 use super::read::{Floor, leader_has, needs_multi, part_with};
 use super::{Entry, KvSelection, KvStore, ReadLevel};
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, unavailable};
 use crate::store::key::check_key;
 use crate::store::multi::{Ask, MAX_SUBJECTS, Multi};
 use crate::store::stream::Stored;
@@ -209,9 +209,7 @@ impl Page {
             task.spawn(page.part());
             match task.join_next().await {
                 Some(Ok(part)) => part.map(Some),
-                _ => Err(StoreError::Unavailable {
-                    reason: "the runtime ends".to_owned(),
-                }),
+                _ => Err(unavailable("the runtime ends")),
             }
         });
         parts.try_flatten().boxed()

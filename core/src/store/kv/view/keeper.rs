@@ -8,7 +8,7 @@ use super::super::{Entry, KvStore};
 use super::map::{Cell, Map};
 use super::{Published, Shared};
 use crate::store::consumer::Start;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, unavailable};
 use crate::store::shared::{Feed, Item};
 use crate::store::stream::{Stored, back_off};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -137,11 +137,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Keeper<T> {
                 return Ok(false);
             }
             Some(Err(error)) => return Err(error),
-            None => {
-                return Err(StoreError::Unavailable {
-                    reason: "the watch has ended".to_owned(),
-                });
-            }
+            None => return Err(unavailable("the watch has ended")),
         }
         Ok(true)
     }
@@ -211,7 +207,7 @@ async fn begin<T>(store: &KvStore<T>, filters: &[String]) -> Result<(Feed, Lifet
     let config = store.stream.info().await?.config;
     let lifetimes = Lifetimes {
         max_age: config.ttl(),
-        marked: config.marks_ends(),
+        marked: config.limit_markers().is_some(),
         ends: BinaryHeap::new(),
     };
     let subjects = filters.iter().map(|filter| store.subject(filter)).collect();

@@ -7,7 +7,7 @@ mod keeper;
 mod map;
 
 use super::{Entry, KvKey, KvSelection, KvStore};
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, unavailable};
 use crate::store::key::check_key;
 use crate::store::shared::Line;
 use arc_swap::ArcSwap;
@@ -292,9 +292,7 @@ fn read<T>(cell: Option<&Cell<T>>) -> Result<Option<Arc<Entry<T>>>, Arc<StoreErr
 }
 
 fn ended() -> StoreError {
-    StoreError::Unavailable {
-        reason: "the view's runtime has ended".to_owned(),
-    }
+    unavailable("the view's runtime has ended")
 }
 
 /// Told of the changes of a view.
