@@ -229,11 +229,8 @@ async fn without_the_events_a_denied_subscription_cannot_be_told_from_another() 
 async fn a_call_that_is_denied_fails_at_once_and_says_what_is_missing() {
     let server = server().await;
     let (client, events) = observed(&server, "service").await;
-    let _running = serving(&client)
-        .with_events(&events)
-        .start()
-        .await
-        .expect("a service");
+    let running = serving(&client).with_events(&events).start().await;
+    let _running = running.expect("a service");
 
     let (client, events) = observed(&server, "caller").await;
     let greeter = GreeterClient::new(client).with_events(&events);
@@ -279,11 +276,8 @@ async fn a_call_that_is_denied_fails_at_once_and_says_what_is_missing() {
 async fn a_caller_that_may_not_have_an_inbox_is_told_so() {
     let server = server().await;
     let (client, events) = observed(&server, "service").await;
-    let _running = serving(&client)
-        .with_events(&events)
-        .start()
-        .await
-        .expect("a service");
+    let running = serving(&client).with_events(&events).start().await;
+    let _running = running.expect("a service");
     let (client, events) = observed(&server, "boxless").await;
     let greeter = GreeterClient::new(client).with_events(&events);
     for _ in 0..2 {

@@ -1,5 +1,6 @@
 //! Several keys at once: all or nothing, whoever is killed and whoever is faster.
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use nats_service::{KvStore, Outcome, StoreError, TransactionError};
 use nats_service::{Server, nats_service};
@@ -376,7 +377,8 @@ async fn a_connection_that_breaks_and_a_commit_that_is_dropped_leave_all_or_noth
     let store = bucket(&nats).await;
     let proxy = Proxy::start(nats.server.url()).await.unwrap();
     let client = async_nats::connect(proxy.url()).await.unwrap();
-    let far = KvStore::<u64>::bind(jetstream::new(client), "b").unwrap();
+    let connected = || client.connection_state() == State::Connected;
+    let far = KvStore::<u64>::bind(jetstream::new(client.clone()), "b").unwrap();
     let mut last = 0;
     for n in 1..=30_u64 {
         // Somewhere between nothing and everything of it is done.
@@ -385,7 +387,7 @@ async fn a_connection_that_breaks_and_a_commit_that_is_dropped_leave_all_or_noth
             let cut = async {
                 tokio::time::sleep(moment).await;
                 proxy.cut().await.unwrap();
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                until("it is noticed", async || !connected()).await;
                 proxy.pass().await.unwrap();
             };
             let (outcome, ()) = tokio::join!(round(&far, n), cut);

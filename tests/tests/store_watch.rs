@@ -7,7 +7,6 @@ use nats_service::{KvStore, Operation, Watch, WatchEvent};
 use nats_service_testkit::Proxy;
 use nats_service_tests::{Nats, soon, until};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 async fn bucket(nats: &Nats) -> KvStore<u64> {
     nats.kv_bucket("b").await;
@@ -175,20 +174,23 @@ async fn a_consumer_delivers_only_what_somebody_watches() {
 async fn a_watch_that_joins_later_misses_nothing_and_sees_nothing_twice() {
     let nats = Nats::start().await;
     let store = bucket(&nats).await;
+    let (written, _) = tokio::sync::watch::channel(0);
     let writer = {
-        let store = store.clone();
+        let (store, written) = (store.clone(), written.clone());
         tokio::spawn(async move {
             for n in 1..=4000_u64 {
                 let key = store.key(format!("k.{}", n % 7)).unwrap();
                 key.put(&n).await.unwrap();
+                written.send_replace(n);
             }
         })
     };
     let mut joiners = Vec::new();
     for n in 0..40_u64 {
-        let store = store.clone();
+        let (store, mut written) = (store.clone(), written.subscribe());
         joiners.push(tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(n * 10)).await;
+            let so_many = written.wait_for(|so_far| *so_far >= n * 50);
+            soon("its turn", so_many).await.unwrap();
             let one_key = n % 3 == 0;
             let mut watch = match one_key {
                 true => store.key("k.3").unwrap().watch().await.unwrap(),

@@ -91,20 +91,15 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn mirror(json: serde_json::Value) -> Mirror {
-        serde_json::from_value(json).unwrap()
-    }
-
     #[test]
     fn a_mirror_is_read_under_its_origins_subjects_and_written_through_its_origin() {
-        let near = mirror(serde_json::json!({ "name": "KV_a" }));
-        let layout = Layout::of("b", Some(&near));
-        assert_eq!((layout.stored(), &layout.external), ("$KV.a.", &None));
-        let far = mirror(serde_json::json!({
+        let of = |mirror| Layout::of_config("b", &serde_json::json!({ "mirror": mirror }));
+        let near = of(serde_json::json!({ "name": "KV_a" }));
+        assert_eq!((near.stored(), &near.external), ("$KV.a.", &None));
+        let far = of(serde_json::json!({
             "name": "KV_a", "external": { "api": "$JS.hub.API", "deliver": "" }
         }));
-        let layout = Layout::of("b", Some(&far));
-        assert_eq!(layout.external.as_deref(), Some("$JS.hub.API"));
-        assert_eq!(Layout::of("b", None).stored(), "$KV.b.");
+        assert_eq!(far.external.as_deref(), Some("$JS.hub.API"));
+        assert_eq!(of(serde_json::Value::Null).stored(), "$KV.b.");
     }
 }
