@@ -92,9 +92,7 @@ impl Answer {
             kept,
         }
     }
-}
 
-impl Answer {
     /// What it is as it is kept, unless it is still to be produced.
     pub(crate) fn bytes(&self) -> Option<(&Bytes, Codec)> {
         match &self.content {
@@ -104,10 +102,10 @@ impl Answer {
         }
     }
 
-    /// There when the store of this number keeps it.
-    pub(crate) fn keeps(&self, index: usize) -> Option<()> {
-        let keys = &self.kept.as_ref()?.keys;
-        keys.get(index)?.as_ref().map(|_| ())
+    /// Whether the store of this number keeps it.
+    pub(crate) fn keeps(&self, index: usize) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| matches!(kept.keys.get(index), Some(Some(_))))
     }
 
     pub(crate) fn add_header(&mut self, name: &'static str, value: HeaderValue) {

@@ -12,7 +12,7 @@ use crate::wire::error::Error;
 use crate::wire::spec::StreamMode;
 use async_nats::{HeaderMap, Message, Subject};
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -28,6 +28,20 @@ struct Inside {
     outcome: Mutex<Option<Outcome>>,
 }
 
+impl Inside {
+    fn of(request: &Request) -> Arc<Self> {
+        Arc::new(Self {
+            extensions: Arc::clone(&request.extensions),
+            outcome: Mutex::default(),
+        })
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Option<Outcome>> {
+        // It is written whole.
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What layers have kept with the call that is being served.
 pub(crate) fn extensions() -> Option<Arc<Extensions>> {
     INSIDE
@@ -38,13 +52,7 @@ pub(crate) fn extensions() -> Option<Arc<Extensions>> {
 /// Hands the outcome to the layers around it; gives it back when there are none, or this is what they have made of it.
 pub(crate) fn hand_over(outcome: Outcome) -> Option<Outcome> {
     let mut outcome = Some(outcome);
-    let _ = INSIDE.try_with(|inside| {
-        let mut place = inside
-            .outcome
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *place = outcome.take();
-    });
+    let _ = INSIDE.try_with(|inside| *inside.outcome() = outcome.take());
     outcome
 }
 
@@ -71,10 +79,7 @@ pub(crate) fn around(layers: &Layers, endpoint: Arc<dyn Endpoint>) -> Arc<dyn En
 
 /// Begins the stream that the layers have let in; they are not around it any more.
 async fn open(endpoint: &Arc<dyn Endpoint>, request: Request, reply: Option<Subject>) -> Verdict {
-    let inside = Arc::new(Inside {
-        extensions: Arc::clone(&request.extensions),
-        outcome: Mutex::default(),
-    });
+    let inside = Inside::of(&request);
     let mut slot = begin(endpoint, request, reply);
     INSIDE.scope(inside, poll_fn(|cx| slot.poll(cx))).await
 }
@@ -97,18 +102,11 @@ fn begin(endpoint: &Arc<dyn Endpoint>, request: Request, reply: Option<Subject>)
 
 /// The endpoint, as the service inside all layers.
 async fn serve(endpoint: Arc<dyn Endpoint>, request: Request) -> Response {
-    let inside = Arc::new(Inside {
-        extensions: Arc::clone(&request.extensions),
-        outcome: Mutex::default(),
-    });
+    let inside = Inside::of(&request);
     let mut slot = begin(&endpoint, request, None);
     let served = INSIDE.scope(Arc::clone(&inside), poll_fn(|cx| slot.poll(cx)));
     let verdict = served.await;
-    let outcome = inside
-        .outcome
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let outcome = inside.outcome().take();
     match outcome {
         Some(outcome) => response(outcome),
         // A method whose requests end in no outcome has none that layers could see.

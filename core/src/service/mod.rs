@@ -4,7 +4,8 @@
 //! and holds room for its answer; `invoke` has it served, by way of `typed`, which decodes it, calls the handler and encodes the
 //! answer; `finish` replies and hands the answer to the stores. What answers `$SRV` is `discovery`, what stops it all is `running`.
 //!
-//! It meets the engine in `finish` only: "here are the bytes of a reply, and where they belong".
+//! It meets the engine at start, where `stores` makes the buckets, in `finish` ("here are the bytes of a reply, and where they
+//! belong"), and in `cache`, which looks into a bucket before a call.
 
 mod admit;
 mod cache;

@@ -4,6 +4,7 @@
 //! send requests could otherwise make the service write `$KV.bucket.key` or call `$JS.API.STREAM.DELETE`. The server's
 //! permissions do not stop that, so this module does: only inboxes are answered.
 
+use crate::wire::subject::behind_gateway;
 use std::fmt;
 
 /// The inbox prefixes that are answered.
@@ -57,12 +58,8 @@ impl ReplyRule {
 
     /// Whether `reply` may be answered.
     pub(crate) fn check(&self, reply: &str) -> Result<(), Forged> {
-        // A request that came through a gateway has `_GR_.<cluster>.<server>.` before the caller's own reply subject,
-        // which the far side strips: what remains is checked like any other.
-        let inner = match reply.strip_prefix("_GR_.") {
-            Some(mapped) => mapped.splitn(3, '.').nth(2).ok_or(Forged::Prefix)?,
-            None => reply,
-        };
+        // The caller's own, which is what the far side of a gateway publishes to, is checked like any other.
+        let inner = behind_gateway(reply).ok_or(Forged::Prefix)?;
         if inner.starts_with('$') {
             return Err(Forged::System);
         }

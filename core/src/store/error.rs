@@ -314,6 +314,11 @@ const TTL_DISABLED: u64 = 10166;
 /// JetStream is off for the server or the account, has no leader, or is short of resources.
 const UNAVAILABLE: [u64; 5] = [10008, 10023, 10039, 10076, 10118];
 
+/// Whether the server refuses a write because its key has another revision than was expected.
+pub(crate) fn is_wrong_last_sequence(code: u64) -> bool {
+    WRONG_LAST_SEQUENCE.contains(&code)
+}
+
 /// A refusal, before it is known which key or bucket it is about.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -335,7 +340,7 @@ impl From<&jetstream::Error> for Refusal {
         // The text is `<description> (code .., error code ..)`; the codes are told apart from it.
         let description = text.split(" (code ").next().unwrap_or_default().to_owned();
         match code {
-            code if WRONG_LAST_SEQUENCE.contains(&code) => {
+            code if is_wrong_last_sequence(code) => {
                 let told = description.rsplit(": ").next().unwrap_or_default();
                 Refusal::WrongLastSequence(told.parse().ok())
             }

@@ -7,6 +7,7 @@
 use crate::wire::frame::{self, Amount, Head, Kind};
 use crate::wire::loopback::Listening;
 use crate::wire::outlet::Outlet;
+use crate::wire::subject::behind_gateway;
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -222,11 +223,7 @@ impl Postman {
 /// Whether this may be where a service listens for its streams. What is sent there is sent with our rights, so it is neither
 /// a subject of the server nor one that a service has for anything else: inboxes begin with `_`.
 pub(crate) fn is_inbox(subject: &str) -> bool {
-    let inner = match subject.strip_prefix("_GR_.") {
-        // What a gateway made of it: the inbox stands behind the names of a cluster and of a server.
-        Some(mapped) => mapped.splitn(3, '.').nth(2).unwrap_or_default(),
-        None => subject,
-    };
+    let inner = behind_gateway(subject).unwrap_or_default();
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '*' && c != '>';
     inner.starts_with('_') && subject.len() <= MAX_SUBJECT && subject.chars().all(plain)
 }

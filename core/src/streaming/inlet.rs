@@ -92,12 +92,11 @@ impl Inlet {
         state.begun = true;
         if !state.closed {
             let prefix = if single { 0 } else { PREFIX };
-            let items = items.into_iter();
-            state.queue.extend(
-                items
-                    .map(|item| ((item.len() + prefix) as u64, item))
-                    .map(|(cost, item)| (item, cost)),
-            );
+            let costs = items.into_iter().map(|item| {
+                let cost = (item.len() + prefix) as u64;
+                (item, cost)
+            });
+            state.queue.extend(costs);
         }
         state.wake_reader();
     }

@@ -52,6 +52,15 @@ impl Prefix {
     }
 }
 
+/// A reply subject as whoever made it has it: a gateway puts `_GR_.<cluster>.<server>.` before it, which the far side takes off
+/// again. `None` where nothing stands behind that.
+pub(crate) fn behind_gateway(reply: &str) -> Option<&str> {
+    match reply.strip_prefix("_GR_.") {
+        Some(mapped) => mapped.splitn(3, '.').nth(2),
+        None => Some(reply),
+    }
+}
+
 /// The alphabet of names in subjects, as in the attributes.
 pub(crate) fn is_name(token: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';

@@ -3,8 +3,7 @@
 use super::names::Names;
 use super::{checks, handle, schema};
 use crate::model::{
-    Action, Cache, Codec, Flight, From, Kind, Method, Provision, SettingValue, Source, Storage,
-    Store, Write,
+    Action, Cache, Codec, Flight, From, Kind, Method, SettingValue, Source, Storage, Store, Write,
 };
 use crate::template::{Form, Token};
 use proc_macro2::TokenStream;
@@ -200,6 +199,10 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
         .as_ref()
         .map(|bucket| bucket.value.as_str())
         .unwrap_or_default();
+    let provision = store.setting("provision").map_or_else(
+        || quote!(#private::Provision::Create),
+        |value| setting(private, value),
+    );
     let setting = |name: &str| option(store.setting(name).map(|value| setting(private, value)));
     let [history, ttl, description, replicas, storage] =
         ["history", "ttl", "description", "replicas", "storage"].map(setting);
@@ -207,11 +210,6 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
         ["max_bytes", "max_value_size", "compression", "atomic"].map(setting);
     let [key_ttl, limit_markers, fast_ingest] =
         ["key_ttl", "limit_markers", "fast_ingest"].map(setting);
-    let provision = match store.setting("provision") {
-        Some(SettingValue::Provision(provision)) => *provision,
-        _ => Provision::Create,
-    };
-    let provision = format_ident!("{provision:?}");
     let key = template(private, store);
     let public = store.public.as_ref().map(|(ident, _)| ident.unraw());
     let accessor = public.map(|ident| ident.to_string()).unwrap_or_default();
@@ -236,7 +234,7 @@ fn store_spec(names: &Names<'_>, store: &Store) -> TokenStream {
                 compression: #compression,
                 atomic: #atomic,
                 fast_ingest: #fast_ingest,
-                provision: #private::Provision::#provision,
+                provision: #provision,
             },
             key: #key,
             write: #private::WriteMode::#write,

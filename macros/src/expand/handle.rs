@@ -33,8 +33,8 @@ pub(super) fn args_struct(names: &Names<'_>, method: &Method) -> TokenStream {
 struct Given {
     /// The type of the body.
     request: TokenStream,
-    /// What the method is called with, where `request`, `requests` and `context` are what they say.
-    arguments: Vec<TokenStream>,
+    /// The call of the method, where `service`, `request`, `requests` and `context` are what they say.
+    call: TokenStream,
     /// The name of the context's parameter.
     context: TokenStream,
 }
@@ -79,9 +79,10 @@ fn given(names: &Names<'_>, method: &Method) -> Given {
             quote!(context)
         }
     };
+    let (service, ident) = (&names.service.ident, method.ident());
     Given {
         request,
-        arguments,
+        call: quote!(<S as #service>::#ident(service, #(#arguments),*)),
         context,
     }
 }
@@ -92,15 +93,13 @@ pub(super) fn stream(names: &Names<'_>, method: &Method) -> TokenStream {
     let (hidden, cfgs, service) = (names.method(method), method.guards(), &names.service.ident);
     let Given {
         request,
-        arguments,
+        call,
         context,
     } = given(names, method);
-    let ident = method.ident();
     let requests = match &method.upload {
         Some(Upload { item, .. }) => quote!(let requests = side.requests::<#item>();),
         None => quote!(),
     };
-    let call = quote!(<S as #service>::#ident(service, #(#arguments),*));
     let open = match &method.answers {
         Some(answers) => {
             let pick = match &answers.typed {
@@ -150,11 +149,9 @@ pub(super) fn handle(names: &Names<'_>, method: &Method) -> TokenStream {
     let (hidden, cfgs, service) = (names.method(method), method.guards(), &names.service.ident);
     let Given {
         request,
-        arguments,
+        call,
         context,
     } = given(names, method);
-    let ident = method.ident();
-    let call = quote!(<S as #service>::#ident(service, #(#arguments),*));
     let (returned, split) = match &method.output {
         Output::Result { .. } => (
             quote!(::core::result::Result<Self::Answer, Self::Error>),

@@ -6,7 +6,7 @@
 //! conditional on the claim, so a clock that is wrong, or a claim that is taken over too early, costs a handler call and no more.
 
 use super::entry::{self, Held, Seen, Value, age};
-use super::{Answered, Cache, Judged, Lead, Revive, Stale, is_conflict};
+use super::{Answered, Cache, Judged, Lead, Revive, Stale};
 use crate::wire::codec::Codec;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -189,7 +189,7 @@ async fn send(cache: &Cache, key: &str, expected: u64, carried: Option<&Value>) 
     let written = cache.writer.submit_and_wait(write, room, until.into());
     match written.await {
         Ok(revision) => Asked::Won(revision),
-        Err(error) if is_conflict(&error) => Asked::Lost,
+        Err(error) if error.is_conflict() => Asked::Lost,
         Err(_) => Asked::Nothing,
     }
 }

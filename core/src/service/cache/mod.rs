@@ -17,7 +17,7 @@ mod stats;
 pub(crate) use stats::{CacheReading, CacheStats};
 
 use super::stats::Stats;
-use crate::store::persist::{Conditional, Permit, Write, WriteAction, WriteError, Writer};
+use crate::store::persist::{Conditional, Permit, Write, WriteAction, Writer};
 use crate::store::stream::Stream;
 use crate::telemetry::Trace;
 use crate::wire::codec::{Codec, CodecError};
@@ -396,15 +396,4 @@ fn given(shared: Shared, wanted: Codec, revive: Revive) -> Answered {
             Err(error) => Answered::Failed(Error::internal(error.to_string()).refused()),
         },
     }
-}
-
-/// Whether the server says that somebody else has written the key.
-fn is_conflict(error: &WriteError) -> bool {
-    matches!(
-        error,
-        WriteError::Refused {
-            code: 10071 | 10164,
-            ..
-        }
-    )
 }

@@ -3,7 +3,7 @@
 
 use super::entry::{self, Shared};
 use super::stats::count;
-use super::{Answered, Lead, Revive, Source, Turn, is_conflict};
+use super::{Answered, Lead, Revive, Source, Turn};
 use crate::service::admit::Admitted;
 #[cfg(feature = "tower")]
 use crate::service::finish::{Answer, Content};
@@ -191,9 +191,8 @@ impl Context {
         match outcome {
             Ok(Ok(answer)) => {
                 let (body, codec) = answer.bytes()?;
-                answer.keeps(lead.cache.index())?;
-                let nothing = entry::is_nothing(body, codec);
-                let kept = self.shares(body) && (!nothing || spec.none.is_some());
+                let wanted = spec.none.is_some() || !entry::is_nothing(body, codec);
+                let kept = answer.keeps(lead.cache.index()) && self.shares(body) && wanted;
                 kept.then(|| (entry::put(expected, body.clone()), codec))
             }
             Ok(Err(Failed { error, .. })) => {
@@ -232,12 +231,10 @@ impl Lead {
         match cache.writer.submit_and_wait(write, room, until).await {
             Ok(revision) => Some(revision),
             Err(error) => {
-                let conflict = is_conflict(&error);
                 let stats = cache.stats();
-                count(if conflict {
-                    &stats.outdated
-                } else {
-                    &stats.unwritten
+                count(match error.is_conflict() {
+                    true => &stats.outdated,
+                    false => &stats.unwritten,
                 });
                 tracing::debug!(subject = cache.method.subject, key = &*self.key, %error, "an answer was not cached");
                 None

@@ -44,16 +44,16 @@ pub(super) fn count(counter: &AtomicU64) {
 impl CacheStats {
     /// Each by its name, for metrics.
     pub(crate) fn outcomes(&self) -> [(&'static str, u64); 8] {
-        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        let now = self.read();
         [
-            ("hit", of(&self.hits)),
-            ("miss", of(&self.misses)),
-            ("waited", of(&self.waited)),
-            ("stale", of(&self.stale)),
-            ("undecodable", of(&self.undecodable)),
-            ("bypassed", of(&self.bypassed)),
-            ("outdated", of(&self.outdated)),
-            ("unwritten", of(&self.unwritten)),
+            ("hit", now.hits),
+            ("miss", now.misses),
+            ("waited", now.waited),
+            ("stale", now.stale),
+            ("undecodable", now.undecodable),
+            ("bypassed", now.bypassed),
+            ("outdated", now.outdated),
+            ("unwritten", now.unwritten),
         ]
     }
 

@@ -51,9 +51,8 @@ pub(super) async fn describe(
 ) -> Result<ObjectInfo, StoreError> {
     content::refuse(name)?;
     let committed = commit(stream, name, |there| {
-        live_of(name, there)?;
-        expected.check(name, there)?;
         let there = live_of(name, there)?;
+        expected.check(name, Some(there))?;
         let mut said = there.info.meta();
         change(&mut said);
         Ok(there.meta.clone().described(&said))

@@ -5,6 +5,7 @@
 //! fills, and new requests are shed, which is the honest answer. Only what this very message can never get past is
 //! given up: too large, malformed, forbidden by the bucket's settings.
 
+use crate::store::error::is_wrong_last_sequence;
 use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -43,6 +44,13 @@ pub enum WriteError {
     /// The writer had been drained before the write came.
     #[error("the writer has stopped")]
     Closed,
+}
+
+impl WriteError {
+    /// Whether the server says that somebody else has written the key.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if is_wrong_last_sequence(*code))
+    }
 }
 
 fn last(cause: &Option<String>) -> String {
