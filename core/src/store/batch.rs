@@ -4,9 +4,13 @@
 //! bucket without batches is noticed, and the commit. What it holds of a batch that stays incomplete it forgets after ten
 //! seconds. What an answer means is left to those who sent the batch.
 
-use super::error::{StoreError, other};
+use super::error::{StoreError, closed, other};
 use super::stream::Stream;
-use async_nats::{HeaderMap, Message};
+use async_nats::header::{
+    NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
+    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+};
+use async_nats::{HeaderMap, HeaderValue, Message};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use std::time::Duration;
@@ -38,9 +42,7 @@ impl Stream {
         let client = self.js.client();
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await;
-        let mut answers = answers.map_err(|_| StoreError::Unavailable {
-            reason: "the connection is closed".to_owned(),
-        })?;
+        let mut answers = answers.map_err(|_| closed())?;
         let count = writes.len();
         for (i, write) in writes.enumerate() {
             let Write {
@@ -49,14 +51,17 @@ impl Stream {
                 payload,
                 expected,
             } = write;
-            headers.insert("Nats-Batch-Id", id);
-            headers.insert("Nats-Batch-Sequence", (i + 1).to_string());
+            headers.insert(NATS_BATCH_ID, id);
+            headers.insert(NATS_BATCH_SEQUENCE, HeaderValue::from(i + 1));
             if let Some(expected) = expected {
-                headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+                headers.insert(
+                    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+                    HeaderValue::from(expected),
+                );
             }
             let last = i + 1 == count;
             if last {
-                headers.insert("Nats-Batch-Commit", "1");
+                headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
             }
             let sent = if last || i == 0 {
                 let reply = format!("{inbox}.{}", if last { "commit" } else { "first" });

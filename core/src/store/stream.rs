@@ -311,9 +311,12 @@ impl Stream {
             .map_err(|refusal| refusal.about(self.bucket()))
     }
 
-    /// The subjects of this filter that have a message, as the leader knows them; and the stream's last sequence there, at the
-    /// first look.
-    pub(crate) async fn subjects(&self, filter: &str) -> Result<(Vec<String>, u64), StoreError> {
+    /// The subjects of this filter that have messages, and how many, as the leader knows them; and the stream's last sequence
+    /// there, at the first look.
+    pub(crate) async fn subjects(
+        &self,
+        filter: &str,
+    ) -> Result<(BTreeMap<String, u64>, u64), StoreError> {
         #[derive(serde::Deserialize)]
         struct Answer {
             state: State,
@@ -324,19 +327,19 @@ impl Stream {
         struct State {
             last_seq: u64,
             #[serde(default)]
-            subjects: Option<BTreeMap<String, IgnoredAny>>,
+            subjects: Option<BTreeMap<String, u64>>,
         }
-        let (mut found, mut seen) = (Vec::new(), None);
+        let (mut found, mut seen) = (BTreeMap::new(), None);
+        // The server gives a hundred thousand at a time.
         loop {
             let subject = format!("STREAM.INFO.{}", self.name());
             let body = serde_json::json!({ "subjects_filter": filter, "offset": found.len() });
             let answer: Result<Answer, Refusal> = self.request(subject, &body).await;
             let Answer { state, total } = answer.map_err(|refusal| refusal.about(self.bucket()))?;
             let seen = *seen.get_or_insert(state.last_seq);
-            let more = state.subjects.unwrap_or_default();
-            let none = more.is_empty();
-            found.extend(more.into_keys());
-            if none || found.len() >= total {
+            let before = found.len();
+            found.extend(state.subjects.unwrap_or_default());
+            if found.len() >= total || found.len() == before {
                 return Ok((found, seen));
             }
         }

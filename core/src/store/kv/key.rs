@@ -7,7 +7,8 @@ use super::super::error::{Refusal, StoreError};
 use super::super::stream::Stored;
 use super::entry::{Kind, own_headers};
 use super::{Change, Entry, KvStore, WatchBuilder, entry_headers};
-use async_nats::HeaderMap;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_ROLLUP};
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -95,7 +96,10 @@ impl<T> KvKey<T> {
         expected: Option<u64>,
     ) -> Result<u64, StoreError> {
         if let Some(expected) = expected {
-            headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+            headers.insert(
+                NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+                HeaderValue::from(expected),
+            );
         }
         let store = &self.store;
         let subject = store.layout.write(&store.stream.js, &self.key);
@@ -324,6 +328,6 @@ pub(super) fn marker(operation: &str) -> HeaderMap {
 
 pub(super) fn purge_marker() -> HeaderMap {
     let mut headers = marker("PURGE");
-    headers.insert("Nats-Rollup", "sub");
+    headers.insert(NATS_ROLLUP, "sub");
     headers
 }

@@ -7,6 +7,7 @@ use super::super::error::{StoreError, TtlRule};
 use super::key::purge_marker;
 use super::{KvKey, entry_headers};
 use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_TTL;
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl<T> WithTtl<'_, T> {
             // The setting cannot be taken back.
             store.layout.note_ttl();
         }
-        headers.insert("Nats-TTL", text);
+        headers.insert(NATS_MESSAGE_TTL, text);
         Ok(headers)
     }
 }

@@ -8,7 +8,8 @@ use super::super::error::{Refusal, StoreError, other};
 use super::super::stream::{Stored, Stream, back_off};
 use super::info::{Meta, ObjectInfo, chunk_subject, meta_subject, parse};
 use super::window::passes;
-use async_nats::HeaderMap;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_ROLLUP};
+use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -191,8 +192,11 @@ pub(super) async fn commit(
             replaced.push(info.nuid);
         }
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Rollup", "sub");
-        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+        headers.insert(NATS_ROLLUP, "sub");
+        headers.insert(
+            NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+            HeaderValue::from(expected),
+        );
         match stream.publish(subject.clone(), headers, body.clone()).await {
             Ok(revision) => {
                 let info = meta.into_info(revision, SystemTime::now());

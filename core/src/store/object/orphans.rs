@@ -4,7 +4,7 @@ use super::super::error::StoreError;
 use super::super::stream::Stream;
 use super::commit::replicated;
 use super::info::chunk_subject;
-use super::resume::{all_metadata, subjects};
+use super::resume::all_metadata;
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
@@ -44,7 +44,9 @@ pub(super) async fn remove(
 ) -> Result<RemovedOrphans, StoreError> {
     let older_than = old_enough(stream, older_than).await;
     // First the chunks, then the metadata: an upload that ends in between is not taken for an orphan.
-    let chunks = subjects(stream, &chunk_subject(stream.bucket(), "*")).await?;
+    let (chunks, _) = stream
+        .subjects(&chunk_subject(stream.bucket(), "*"))
+        .await?;
     let mut referred = HashSet::new();
     let mut all = all_metadata(stream).await?;
     while let Some(info) = all.next().await? {

@@ -16,7 +16,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -250,7 +249,7 @@ pub(super) async fn match_stored(
 /// Makes sure that there are as many chunks as were meant to be: one that was thought lost may have come after all.
 pub(super) async fn count(chunks: &Chunks, expected: u64) -> Result<(), StoreError> {
     let subject = chunk_subject(chunks.stream.bucket(), &chunks.nuid);
-    let there = subjects(&chunks.stream, &subject).await?;
+    let (there, _) = chunks.stream.subjects(&subject).await?;
     let there = there.values().sum::<u64>();
     if there == expected {
         return Ok(());
@@ -258,37 +257,6 @@ pub(super) async fn count(chunks: &Chunks, expected: u64) -> Result<(), StoreErr
     Err(unavailable(format!(
         "{there} chunks are there and {expected} were sent"
     )))
-}
-
-/// How many messages there are of each of these subjects.
-pub(super) async fn subjects(
-    stream: &Stream,
-    filter: &str,
-) -> Result<HashMap<String, u64>, StoreError> {
-    #[derive(Deserialize)]
-    struct Info {
-        #[serde(default)]
-        total: usize,
-        state: State,
-    }
-    #[derive(Deserialize)]
-    struct State {
-        #[serde(default)]
-        subjects: Option<HashMap<String, u64>>,
-    }
-    let mut found = HashMap::new();
-    // The server gives a hundred thousand at a time.
-    loop {
-        let body = serde_json::json!({ "subjects_filter": filter, "offset": found.len() });
-        let request = format!("STREAM.INFO.{}", stream.name());
-        let info: Result<Info, _> = stream.request(request, &body).await;
-        let info = info.map_err(|refusal| refusal.about(stream.bucket()))?;
-        let before = found.len();
-        found.extend(info.state.subjects.unwrap_or_default());
-        if found.len() >= info.total || found.len() == before {
-            return Ok(found);
-        }
-    }
 }
 
 #[cfg(test)]

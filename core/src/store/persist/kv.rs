@@ -12,7 +12,9 @@ use crate::store::bucket::Provisioned;
 use crate::store::stream::Stream;
 use crate::wire::header::{CONTENT_TYPE, WRITE};
 use async_nats::client::PublishErrorKind;
-use async_nats::header::{HeaderName, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use async_nats::header::{
+    HeaderName, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID,
+};
 use async_nats::jetstream::Context as JetStream;
 use async_nats::message::OutboundMessage;
 use async_nats::{
@@ -31,7 +33,6 @@ use tokio::time::Instant;
 pub(super) const KV_OPERATION: HeaderName = HeaderName::from_static("KV-Operation");
 const CONTENT_TYPE_NAME: HeaderName = HeaderName::from_static(CONTENT_TYPE);
 const WRITE_NAME: HeaderName = HeaderName::from_static(WRITE);
-const EXPECTED: HeaderName = HeaderName::from_static("Nats-Expected-Last-Subject-Sequence");
 /// Bytes in flight. A replicated stream fails when far more than that is unacknowledged (measured).
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes for subjects that are allocated at a time.
@@ -124,7 +125,8 @@ impl Kv {
             WriteAction::Put(_) => {}
             WriteAction::Delete => headers.insert(KV_OPERATION, HeaderValue::from("DEL")),
             WriteAction::PutIf(conditional) => {
-                headers.insert(EXPECTED, HeaderValue::from(conditional.expected));
+                let expected = HeaderValue::from(conditional.expected);
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected);
                 if conditional.marker {
                     headers.insert(KV_OPERATION, HeaderValue::from("DEL"));
                 }

@@ -371,6 +371,7 @@ impl<T: DeserializeOwned> KvSelection<T> {
                 waited: Duration::ZERO,
             });
         }
+        let subjects: Vec<String> = subjects.into_keys().collect();
         let pages = subjects.chunks(PAGE).map(<[String]>::to_vec).collect();
         let found = read(store.stream.clone(), pages, floor);
         let by_key = found.map_ok(|stored| (store.key_of(&stored.subject).to_owned(), stored));

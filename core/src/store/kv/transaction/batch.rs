@@ -7,7 +7,7 @@
 use super::error::TransactionError;
 use super::{MAX_WRITES, Pending, UnknownOutcome};
 use crate::store::batch::{Ack, Write};
-use crate::store::error::Refusal;
+use crate::store::error::{Refusal, other};
 use crate::store::stream::Stream;
 use async_nats::jetstream::response::Response;
 use async_nats::{Message, StatusCode};
@@ -58,7 +58,7 @@ async fn read(
     let error = match serde_json::from_slice::<Response<Ack>>(&message.payload) {
         Ok(Response::Ok(ack)) => return Ok(Attempt::Committed(ack.seq)),
         Ok(Response::Err { error }) => error,
-        Err(error) => return Err(crate::store::error::other(&error).into()),
+        Err(error) => return Err(other(&error).into()),
     };
     match error.error_code().0 {
         DISABLED => Err(TransactionError::NotAllowed {

@@ -13,7 +13,8 @@ use super::key::{marker, purge_marker};
 use super::{KvKey, KvStore};
 use crate::store::error::StoreError;
 use crate::store::stream::{Stored, Stream, back_off};
-use async_nats::HeaderMap;
+use async_nats::header::{NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
+use async_nats::{HeaderMap, HeaderValue};
 use batch::Attempt;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -458,10 +459,9 @@ impl UnknownOutcome {
                 untouched = true;
                 continue;
             };
-            let header = |name| last.headers.get(name).map(async_nats::HeaderValue::as_str);
-            if header("Nats-Batch-Id") == Some(&*self.batch) {
-                let place =
-                    header("Nats-Batch-Sequence").and_then(|place| place.parse::<u64>().ok());
+            let header = |name| last.headers.get(name).map(HeaderValue::as_str);
+            if header(NATS_BATCH_ID) == Some(&*self.batch) {
+                let place = header(NATS_BATCH_SEQUENCE).and_then(|place| place.parse::<u64>().ok());
                 let rest = (self.keys.len() as u64).saturating_sub(place.unwrap_or(0));
                 let committed = Committed::numbered(self.keys.clone(), last.sequence + rest);
                 return Ok(Some(Outcome::Committed(committed)));
