@@ -15,6 +15,7 @@ use super::info::{Meta, ObjectInfo, meta_subject};
 use super::manage::live_of;
 use super::upload::fresh_nuid;
 use super::window::passes;
+use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::response::Response;
 use async_nats::{HeaderMap, StatusCode};
 use std::time::{Duration, Instant, SystemTime};
@@ -148,7 +149,7 @@ async fn at_once(stream: &Stream, old: &str, new: &str) -> Result<ObjectInfo, St
 
 fn write(stream: &Stream, meta: &Meta, expected: u64) -> Result<Write, StoreError> {
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Rollup", "sub");
+    headers.insert(NATS_ROLLUP, "sub");
     Ok(Write {
         subject: meta_subject(stream.bucket(), &meta.name),
         headers,
