@@ -2,7 +2,7 @@
 
 use async_nats::jetstream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use nats_service::{ObjectEvent, ObjectStore, StoreError};
+use nats_service::{BucketSettings, ObjectEvent, ObjectStore, StoreError};
 use nats_service_tests::objects::{CHUNK, bucket, chunks, pattern};
 use nats_service_tests::{Nats, soon, too_old, until};
 use std::time::Duration;
@@ -223,12 +223,11 @@ async fn names_for_equal_bytes_that_come_and_go_at_once_are_never_damaged() {
     sweeping.abort();
 }
 
-/// Has the bucket take atomic batches.
-async fn take_batches(nats: &Nats) {
-    let mut stream = nats.js.get_stream("OBJ_o").await.unwrap();
-    let mut config = stream.info().await.unwrap().config.clone();
-    config.allow_atomic_publish = true;
-    nats.js.update_stream(config).await.unwrap();
+/// A bucket that takes atomic batches.
+async fn atomic<T>(nats: &Nats) -> ObjectStore<T> {
+    let settings = BucketSettings::new("o").atomic(true);
+    let store = ObjectStore::create(nats.js.clone(), settings).await;
+    store.expect("a bucket")
 }
 
 #[tokio::test]
@@ -244,8 +243,7 @@ async fn neither_does_one_in_a_batch() {
         return;
     }
     let nats = Nats::start().await;
-    let store = bucket::<Vec<u32>>(&nats).await;
-    take_batches(&nats).await;
+    let store = atomic(&nats).await;
     rename_now_and_then(&nats, &store).await;
 }
 
@@ -331,8 +329,7 @@ async fn a_client_that_is_killed_in_a_rename_by_a_batch_leaves_one_name() {
         return;
     }
     let nats = Nats::start().await;
-    let store = bucket::<()>(&nats).await;
-    take_batches(&nats).await;
+    let store = atomic::<()>(&nats).await;
     let object = |name: &str| store.object(name).unwrap();
     object("old").put_reader(&b"bytes"[..]).await.unwrap();
 

@@ -245,7 +245,8 @@ impl BucketSettings {
         self.with(&settings::COMPRESSION, Some(compressed(on)))
     }
 
-    /// Whether it takes [transactions](crate::Transaction): several keys at once. Needs nats-server 2.12.
+    /// Whether it takes [transactions](crate::Transaction): several keys at once. In a bucket of objects a
+    /// [rename](crate::ObjectKey::rename) is one step then. Needs nats-server 2.12.
     pub fn atomic(self, on: bool) -> Self {
         self.with(&settings::ATOMIC, Some(on))
     }
@@ -348,7 +349,6 @@ impl BucketSettings {
             &settings::KEY_TTL,
             &settings::LIMIT_MARKERS,
             &settings::MAX_VALUE_SIZE,
-            &settings::ATOMIC,
             &settings::FAST_INGEST,
             &settings::REPUBLISH,
             &settings::MIRROR,
