@@ -130,6 +130,75 @@ async fn fifty_watches_of_a_bucket_share_one_consumer_and_each_gets_its_own() {
 }
 
 #[tokio::test]
+async fn watches_of_more_keys_than_a_consumer_has_filters_share_one_as_well() {
+    const KEYS: usize = 300;
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    let key = |n: usize| store.key(format!("user.{n}.name")).unwrap();
+    let mut watches = Vec::new();
+    for n in 0..KEYS {
+        key(n).put(&0).await.unwrap();
+        watches.push(key(n).watch().await.unwrap());
+    }
+    for (n, watch) in watches.iter_mut().enumerate() {
+        assert_eq!(
+            take(watch, 2).await,
+            [format!("user.{n}.name=0"), ".".to_owned()]
+        );
+    }
+    shared(&nats).await;
+    // What nobody watches is no form of what somebody does.
+    store.key("user.1.age").unwrap().put(&44).await.unwrap();
+    for n in 0..KEYS {
+        key(n).put(&1).await.unwrap();
+    }
+    for (n, watch) in watches.iter_mut().enumerate() {
+        assert_eq!(next(watch).await, format!("user.{n}.name=1"));
+    }
+    assert_eq!(nats.consumers("KV_b").await, 1);
+}
+
+#[tokio::test]
+async fn watches_of_headers_only_are_sent_no_values_and_share_a_consumer_of_their_own() {
+    let nats = Nats::start().await;
+    let store = bucket(&nats).await;
+    store.key("a").unwrap().put(&1).await.unwrap();
+    let mut whole = store.watch().await.unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..3 {
+        watches.push(store.watch().headers_only().await.unwrap());
+    }
+    store.key("a").unwrap().put(&2).await.unwrap();
+    store.key("a").unwrap().delete().await.unwrap();
+    assert_eq!(take(&mut whole, 4).await, ["a=1", ".", "a=2", "a-"]);
+    for watch in &mut watches {
+        let mut changes = Vec::new();
+        while changes.len() < 3 {
+            let event = soon("the next change", watch.next()).await;
+            if let WatchEvent::Change(change) = event.expect("it goes on").expect("readable") {
+                let put = matches!(change.operation, Operation::Put(()));
+                changes.push((change.key, change.revision, put));
+            }
+        }
+        let change = |revision, put| ("a".to_owned(), revision, put);
+        assert_eq!(
+            changes,
+            [change(1, true), change(2, true), change(3, false)]
+        );
+    }
+    until("one consumer with values, and one without", async || {
+        let stream = nats.js.get_stream("KV_b").await.unwrap();
+        let consumers: Vec<_> = stream.consumers().collect().await;
+        let without = consumers
+            .iter()
+            .flatten()
+            .filter(|it| it.config.headers_only);
+        (consumers.len(), without.count()) == (2, 1)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_consumer_delivers_only_what_somebody_watches() {
     let nats = Nats::start().await;
     let store = bucket(&nats).await;

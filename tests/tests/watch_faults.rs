@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::Info;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{KvStore, Operation, View, WatchBuilder, WatchEvent};
 use nats_service_testkit::TestCluster;
-use nats_service_tests::{soon, until};
+use nats_service_tests::{answered, soon, until};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -49,8 +49,8 @@ struct Events {
 }
 
 impl Seen {
-    async fn by(watch: WatchBuilder<u64>) -> Self {
-        let mut watch = watch.include_history().await.expect("a watch");
+    async fn by(watch: impl Fn() -> WatchBuilder<u64>) -> Self {
+        let mut watch = answered("a watch", async || watch().include_history().await).await;
         let events = Arc::<Mutex<Events>>::default();
         let notes = events.clone();
         let task = tokio::spawn(async move {
@@ -100,9 +100,9 @@ impl Reader {
         let store = store(cluster, server).await;
         Self {
             server,
-            all: Seen::by(store.watch()).await,
-            part: Seen::by(store.under("k.1").expect("a prefix").watch()).await,
-            view: store.view().await.expect("a view"),
+            all: Seen::by(|| store.watch()).await,
+            part: Seen::by(|| store.under("k.1").expect("a prefix").watch()).await,
+            view: answered("a view", async || store.view().await).await,
         }
     }
 
@@ -241,7 +241,7 @@ async fn a_watch_leaves_a_replica_that_falls_behind_while_it_is_watched() {
     // Its consumer may be made on any of the three: it is wanted on one on which nothing else depends.
     let (mut watch, replica) = loop {
         until("no consumer", async || consumers(&js).await.is_empty()).await;
-        let mut watch = store.watch().await.expect("a watch");
+        let mut watch = answered("a watch", async || store.watch().await).await;
         let first = soon("the end of nothing", watch.next()).await;
         assert!(matches!(first, Some(Ok(WatchEvent::InitialDone))));
         let mut on = None;
@@ -331,7 +331,7 @@ async fn watches_and_views_go_on_through_faults_of_the_leader_and_say_when_they_
     let bucket = store(&cluster, 0).await;
     for number in 0..KEYS {
         let key = bucket.key(format!("k.{}.{number}", number % 2)).unwrap();
-        let history = key.history().await.unwrap();
+        let history = answered("a history", async || key.history().await).await;
         assert!((history.len() as i64) < HISTORY, "nothing was overwritten");
         let changes = history.into_iter().map(|change| {
             let value = *change.value().expect("a value");

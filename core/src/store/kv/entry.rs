@@ -207,6 +207,22 @@ pub(super) fn undecodable(key: &str, stored: &Stored, source: CodecError) -> Sto
 impl<T: DeserializeOwned> Change<T> {
     /// The change, whose operation is `Unreadable` where the value is.
     pub(super) fn read(key: &str, stored: &Stored, delta: u64, codec: Codec) -> Self {
+        Self::read_by(decode, key, stored, delta, codec)
+    }
+}
+
+/// How the value of a stored message is had.
+pub(super) type Decode<T> = fn(&Stored, Codec) -> Result<T, CodecError>;
+
+impl<T> Change<T> {
+    /// The same, by another way to the value.
+    pub(super) fn read_by(
+        decode: Decode<T>,
+        key: &str,
+        stored: &Stored,
+        delta: u64,
+        codec: Codec,
+    ) -> Self {
         let operation = match Kind::of(&stored.headers) {
             Kind::Delete => Operation::Delete,
             Kind::Purge => Operation::Purge,

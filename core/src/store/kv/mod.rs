@@ -146,6 +146,17 @@ impl<T> KvStore<T> {
         self
     }
 
+    /// The same bucket, as one of other values.
+    fn retyped<V>(self) -> KvStore<V> {
+        KvStore {
+            stream: self.stream,
+            layout: self.layout,
+            codec: self.codec,
+            template: self.template,
+            marker: PhantomData,
+        }
+    }
+
     fn new(
         js: Context,
         bucket: &str,

@@ -3,8 +3,8 @@
 
 use super::super::consumer::Start;
 use super::super::error::StoreError;
-use super::super::shared::{Feed, Item};
-use super::entry::undecodable;
+use super::super::shared::{Feed, Item, Wants};
+use super::entry::{Decode, decode, undecodable};
 use super::{Change, KvStore, Operation};
 use futures_util::{Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
@@ -46,6 +46,8 @@ pub struct WatchBuilder<T> {
     filters: Result<Vec<String>, StoreError>,
     start: Start,
     ignore_deletes: bool,
+    /// How values are had when they do not come.
+    valueless: Option<Decode<T>>,
 }
 
 impl<T> fmt::Debug for WatchBuilder<T> {
@@ -55,6 +57,7 @@ impl<T> fmt::Debug for WatchBuilder<T> {
             .field("filters", &self.filters)
             .field("start", &self.start)
             .field("ignore_deletes", &self.ignore_deletes)
+            .field("headers_only", &self.valueless.is_some())
             .finish()
     }
 }
@@ -66,6 +69,7 @@ impl<T> WatchBuilder<T> {
             filters,
             start: Start::Last,
             ignore_deletes: false,
+            valueless: None,
         }
     }
 
@@ -93,9 +97,38 @@ impl<T> WatchBuilder<T> {
         self.ignore_deletes = true;
         self
     }
+
+    /// What changed, and when, without the values, which the server does not send: for large values of which only some are
+    /// read. The value of a change is `()`.
+    ///
+    /// ```
+    /// # use futures_util::StreamExt;
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_service_testkit::TestServer::start().await?;
+    /// # let js = nats_service::async_nats::jetstream::new(nats_service::async_nats::connect(server.url()).await?);
+    /// # js.create_key_value(nats_service::async_nats::jetstream::kv::Config { bucket: "pages".into(), ..Default::default() }).await?;
+    /// use nats_service::{KvStore, Operation, WatchEvent};
+    ///
+    /// let pages = KvStore::<String>::bind(js, "pages")?;
+    /// pages.key("home")?.put(&"a long text".repeat(1000)).await?;
+    /// let mut changes = pages.watch().headers_only().await?;
+    /// let Some(Ok(WatchEvent::Change(change))) = changes.next().await else { panic!() };
+    /// assert_eq!((&*change.key, change.revision), ("home", 1));
+    /// assert!(matches!(change.operation, Operation::Put(())));
+    /// # Ok(()) }
+    /// ```
+    pub fn headers_only(self) -> WatchBuilder<()> {
+        WatchBuilder {
+            store: self.store.retyped(),
+            filters: self.filters,
+            start: self.start,
+            ignore_deletes: self.ignore_deletes,
+            valueless: Some(|_, _| Ok(())),
+        }
+    }
 }
 
-impl<T: 'static> IntoFuture for WatchBuilder<T> {
+impl<T: DeserializeOwned + 'static> IntoFuture for WatchBuilder<T> {
     type Output = Result<Watch<T>, StoreError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -105,14 +138,20 @@ impl<T: 'static> IntoFuture for WatchBuilder<T> {
             filters,
             start,
             ignore_deletes,
+            valueless,
         } = self;
         Box::pin(async move {
             let filters = filters?.iter().map(|f| store.subject(f)).collect();
-            let feed = Feed::open(store.stream.clone(), filters, start).await?;
+            let wants = Wants {
+                filters,
+                headers_only: valueless.is_some(),
+            };
+            let feed = Feed::open(store.stream.clone(), wants, start).await?;
             Ok(Watch {
                 store,
                 feed,
                 ignore_deletes,
+                decode: valueless.unwrap_or(decode),
             })
         })
     }
@@ -134,6 +173,7 @@ pub struct Watch<T> {
     store: KvStore<T>,
     feed: Feed,
     ignore_deletes: bool,
+    decode: Decode<T>,
 }
 
 impl<T> Watch<T> {
@@ -198,7 +238,7 @@ pub enum WatchEvent<T> {
     Reset,
 }
 
-impl<T: DeserializeOwned> Stream for Watch<T> {
+impl<T> Stream for Watch<T> {
     type Item = Result<WatchEvent<T>, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -218,7 +258,8 @@ impl<T: DeserializeOwned> Stream for Watch<T> {
             if key.starts_with(RESERVED) {
                 continue;
             }
-            let mut change = Change::read(key, &stored, delta, self.store.codec);
+            let codec = self.store.codec;
+            let mut change = Change::read_by(self.decode, key, &stored, delta, codec);
             return Poll::Ready(Some(match change.operation {
                 Operation::Unreadable(source) => Err(undecodable(key, &stored, source)),
                 Operation::Delete | Operation::Purge if self.ignore_deletes => continue,

@@ -9,8 +9,10 @@ use super::super::consumer::{
     Bookmark, Contact, Options, OrderedConsumer, Start, Step, WATCH_HEARTBEAT,
 };
 use super::super::error::StoreError;
-use super::super::filter::{all_covered, matches, union};
+use super::super::filter::{all_covered, union};
 use super::super::stream::{Stored, Stream};
+use super::Wants;
+use super::members::{Member, Members};
 use super::slot::{Item, Slot};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,24 +35,14 @@ pub(super) struct Hub {
 
 #[derive(Debug, Default)]
 struct State {
-    members: Vec<Member>,
-    /// What the consumer is to deliver: whatever a member wants.
-    wanted: Vec<String>,
-    /// Since when it delivers more than that.
-    excess: Option<Instant>,
+    members: Members,
     live: Option<Live>,
+    /// The consumer may not deliver all that its members want.
+    lacks: bool,
+    /// Since when it may deliver more than that.
+    exceeds: Option<Instant>,
     /// How many consumers there have been.
     generation: u64,
-}
-
-#[derive(Debug)]
-struct Member {
-    slot: Arc<Slot>,
-    filters: Vec<String>,
-    /// Its messages come from here; else it only wants them to.
-    active: bool,
-    /// It has everything up to this sequence.
-    after: u64,
 }
 
 /// The consumer as those see it who do not drive it.
@@ -94,37 +86,28 @@ impl Hub {
     }
 
     /// Has the shared consumer deliver these, as soon as it can.
-    pub(super) fn want(&self, slot: &Arc<Slot>, filters: &[String]) {
+    pub(super) fn want(&self, slot: &Arc<Slot>, wants: &Wants) {
         let mut state = self.lock();
-        state
-            .members
-            .retain(|member| !Arc::ptr_eq(&member.slot, slot));
-        state.members.push(Member {
-            slot: slot.clone(),
-            filters: filters.to_vec(),
-            active: false,
-            after: 0,
-        });
-        state.reconsider();
+        state.members.insert(slot, wants);
+        let live = state.live.as_ref();
+        let lacks = live.is_some_and(|live| !all_covered(&live.filters, &wants.filters));
+        state.lacks |= lacks;
     }
 
     /// The reader goes.
     pub(super) fn leave(&self, slot: &Arc<Slot>) {
         let mut state = self.lock();
-        state
-            .members
-            .retain(|member| !Arc::ptr_eq(&member.slot, slot));
-        state.reconsider();
+        state.remove(slot);
         if state.members.is_empty() {
             self.deserted.notify_one();
         }
     }
 
     /// Whether there is a consumer that delivers all of these.
-    pub(super) fn serves(&self, filters: &[String]) -> bool {
+    pub(super) fn serves(&self, wants: &Wants) -> bool {
         let state = self.lock();
         let live = state.live.as_ref();
-        live.is_some_and(|live| all_covered(&live.filters, filters))
+        live.is_some_and(|live| all_covered(&live.filters, &wants.filters))
     }
 
     /// Has the messages of a reader that has everything up to this sequence come from the shared consumer, if there is one
@@ -150,10 +133,11 @@ impl Hub {
         let State {
             members,
             live,
+            lacks,
             generation,
             ..
         } = &mut *state;
-        let Some(member) = members.iter_mut().find(|m| Arc::ptr_eq(&m.slot, slot)) else {
+        let Some(member) = members.get_mut(slot) else {
             return Joined::NotYet(own, Behind(false));
         };
         *generation += 1;
@@ -161,7 +145,8 @@ impl Hub {
         member.active = true;
         member.after = own.covered();
         slot.share(own.contact().clone());
-        state.reconsider();
+        // What the others want, it was not made for.
+        *lacks = true;
         Joined::Drives(own)
     }
 
@@ -202,8 +187,10 @@ impl Hub {
             match consumer.next_step().await {
                 Some(Ok(Step::Message(stored, _))) => self.broadcast(stored),
                 Some(Ok(Step::Gap { after, until })) => {
+                    let mut state = self.lock();
                     let gap = || Item::Gap { after, until };
-                    self.offer(&mut self.lock(), after, |_| Some(gap()));
+                    let full = full(state.members.active(), gap);
+                    self.park(&mut state, full, after);
                 }
                 // Every reader begins anew, and finds out the same.
                 Some(Ok(Step::Reset)) | None => return None,
@@ -228,21 +215,13 @@ impl Hub {
             live.bookmark.head = live.bookmark.head.max(stored.sequence);
             live.remember(stored.clone());
         }
-        let before = stored.sequence - 1;
-        self.offer(&mut state, before, |member| {
-            let wanted = member.wants(&stored);
-            wanted.then(|| Item::Message(stored.clone(), 0))
-        });
+        let message = || Item::Message(stored.clone(), 0);
+        let full = full(state.members.reached_by(&stored), message);
+        self.park(&mut state, full, stored.sequence - 1);
     }
 
-    /// Hands each active member what it is to get, and parks those who have no room for it, after `position`.
-    fn offer(&self, state: &mut State, position: u64, item: impl Fn(&Member) -> Option<Item>) {
-        let mut full = Vec::new();
-        for member in state.members.iter().filter(|member| member.active) {
-            if item(member).is_some_and(|item| !member.slot.offer(item)) {
-                full.push(member.slot.clone());
-            }
-        }
+    /// Those who had no room for what came after `position`.
+    fn park(&self, state: &mut State, full: Vec<Arc<Slot>>, position: u64) {
         for slot in full {
             state.park(&self.stream, &slot, position);
         }
@@ -259,20 +238,24 @@ impl Hub {
             // Another one has taken its place.
             _ => return,
         };
-        let active = state.members.iter().filter(|member| member.active);
-        let active: Vec<_> = active.map(|member| member.slot.clone()).collect();
+        let active: Vec<_> = state.members.active().map(|it| it.slot.clone()).collect();
         for slot in active {
             match &error {
                 Some(error) => {
-                    state.members.retain(|m| !Arc::ptr_eq(&m.slot, &slot));
+                    state.remove(&slot);
                     slot.end(Some(error.again()));
                 }
                 None => state.park(&self.stream, &slot, position),
             }
         }
         state.live = None;
-        state.reconsider();
     }
+}
+
+/// Hands each of them such an item; who had no room for it.
+fn full<'m>(members: impl Iterator<Item = &'m Member>, item: impl Fn() -> Item) -> Vec<Arc<Slot>> {
+    let full = members.filter(|member| !member.slot.offer(item()));
+    full.map(|member| member.slot.clone()).collect()
 }
 
 /// However the task ends, with its runtime too, no reader is left waiting for it.
@@ -284,15 +267,6 @@ struct Driven {
 impl Drop for Driven {
     fn drop(&mut self) {
         self.hub.dissolve(self.generation, None);
-    }
-}
-
-impl Member {
-    fn wants(&self, stored: &Stored) -> bool {
-        let subject = stored.subject.as_str();
-        let matched = |filter: &String| matches(filter, subject);
-        // The reader's own consumer may have been ahead of the shared one.
-        stored.sequence > self.after && self.filters.iter().any(matched)
     }
 }
 
@@ -326,33 +300,22 @@ impl Live {
 }
 
 impl State {
-    /// Looks what is wanted now.
-    fn reconsider(&mut self) {
-        let filters = self.members.iter().flat_map(|member| &member.filters);
-        // Too many are left as they are: who is not covered keeps a consumer of its own.
-        if let Some(wanted) = union(filters.map(String::as_str)) {
-            self.wanted = wanted;
-        }
-        let excess = self
-            .live
-            .as_ref()
-            .is_some_and(|live| live.filters != self.wanted);
-        match (excess, self.excess) {
-            (true, None) => self.excess = Some(Instant::now()),
-            (false, _) => self.excess = None,
-            _ => {}
-        }
+    fn remove(&mut self, slot: &Arc<Slot>) -> Option<Member> {
+        let member = self.members.remove(slot)?;
+        self.exceeds.get_or_insert_with(Instant::now);
+        Some(member)
     }
 
     /// The filters that the consumer is to have from now on, when they are others than it has.
     fn due(&mut self) -> Option<Vec<String>> {
         let live = self.live.as_ref()?;
-        let since = self.excess?;
-        if all_covered(&live.filters, &self.wanted) && since.elapsed() < SHRINK_AFTER {
+        let long = |since: Instant| since.elapsed() >= SHRINK_AFTER;
+        if !self.lacks && !self.exceeds.is_some_and(long) {
             return None;
         }
-        self.excess = None;
-        (!self.wanted.is_empty()).then(|| self.wanted.clone())
+        (self.lacks, self.exceeds) = (false, None);
+        let wanted = union(self.members.filters());
+        (!wanted.is_empty() && wanted != live.filters).then_some(wanted)
     }
 
     fn refiltered(&mut self, filters: Vec<String>, consumer: &OrderedConsumer) {
@@ -366,12 +329,10 @@ impl State {
     /// Has a member that has everything up to this sequence get its messages from the live consumer. `Behind` when that has
     /// handed on more since than is still known.
     fn admit(&mut self, stream: &Stream, slot: &Arc<Slot>, covered: u64) -> Result<(), Behind> {
-        let mut members = self.members.iter_mut();
-        let member = members.find(|member| Arc::ptr_eq(&member.slot, slot));
-        let (Some(member), Some(live)) = (member, &self.live) else {
+        let (Some(member), Some(live)) = (self.members.get_mut(slot), &self.live) else {
             return Err(Behind(false));
         };
-        if !all_covered(&live.filters, &member.filters) {
+        if !all_covered(&live.filters, &member.wants.filters) {
             return Err(Behind(false));
         }
         if covered < live.recent_after {
@@ -380,7 +341,10 @@ impl State {
         member.active = true;
         member.after = covered;
         slot.share(live.contact.clone());
-        let missed = live.recent.iter().filter(|stored| member.wants(stored));
+        let missed = live
+            .recent
+            .iter()
+            .filter(|stored| member.is_reached_by(stored));
         let missed: Vec<_> = missed.cloned().collect();
         for stored in missed {
             self.hand_on(stream, slot, stored);
@@ -391,10 +355,7 @@ impl State {
     /// A message for a reader that has just joined.
     fn hand_on(&mut self, stream: &Stream, slot: &Arc<Slot>, stored: Arc<Stored>) {
         let before = stored.sequence - 1;
-        let active = self
-            .members
-            .iter()
-            .any(|m| m.active && Arc::ptr_eq(&m.slot, slot));
+        let active = self.members.get(slot).is_some_and(|it| it.active);
         if active && !slot.offer(Item::Message(stored, 0)) {
             self.park(stream, slot, before);
         }
@@ -402,27 +363,25 @@ impl State {
 
     /// A reader that cannot go on here: it begins after `position`, when it is polled.
     fn park(&mut self, stream: &Stream, slot: &Arc<Slot>, position: u64) {
-        let Some(at) = self.members.iter().position(|m| Arc::ptr_eq(&m.slot, slot)) else {
+        let Some(member) = self.remove(slot) else {
             return;
         };
-        let member = self.members.swap_remove(at);
         let Some(live) = &self.live else { return };
         let bookmark = Bookmark {
             position: position.max(member.after),
             ..live.bookmark.clone()
         };
-        let options = options(member.filters, Start::New);
+        let options = options(member.wants, Start::New);
         slot.park(OrderedConsumer::at(stream.clone(), options, bookmark).starting_over());
-        self.reconsider();
     }
 }
 
 /// How readers of this kind read.
-pub(super) fn options(filters: Vec<String>, start: Start) -> Options {
+pub(super) fn options(wants: Wants, start: Start) -> Options {
     Options {
-        filters,
+        filters: wants.filters,
         start,
-        headers_only: false,
+        headers_only: wants.headers_only,
         heartbeat: WATCH_HEARTBEAT,
     }
 }

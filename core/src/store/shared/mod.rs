@@ -1,6 +1,6 @@
 //! Many readers of one stream, and one consumer: the changes of a bucket for whoever watches it in this process.
 //!
-//! All readers on one connection (and in one runtime) share a consumer, which delivers what any of them wants; each gets
+//! All readers on one connection (and in one runtime) that want payloads share a consumer, and all that do not another, which delivers what any of them wants; each gets
 //! what its own filters match. A reader begins with a consumer of its own, which brings it what is there, and gives that up
 //! as soon as the shared one has nothing that it lacks, so joining neither misses nor repeats anything; the first one's own
 //! becomes the shared one. A reader that was left behind begins so again: nobody waits for it, its queue is bounded, and
@@ -8,6 +8,7 @@
 //! none of it is wanted, joins at once. What the messages mean is not known here.
 
 mod hub;
+mod members;
 mod registry;
 mod slot;
 mod task;
@@ -26,6 +27,14 @@ use task::{Reader, Task};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+/// What a reader is to be brought.
+#[derive(Debug, Clone)]
+pub(crate) struct Wants {
+    pub(crate) filters: Vec<String>,
+    /// And no payloads: such readers share a consumer of their own.
+    pub(crate) headers_only: bool,
+}
+
 /// One reader's messages, as a stream; see the module.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -39,24 +48,24 @@ impl Feed {
     /// Begins to read; what goes wrong here is an error at once.
     pub(crate) async fn open(
         stream: Stream,
-        filters: Vec<String>,
+        wants: Wants,
         start: Start,
     ) -> Result<Self, StoreError> {
         let info = stream.info().await?;
         let runtime = Handle::current();
-        if let Some(reader) = Reader::joined(&stream, &info, &filters, start) {
+        if let Some(reader) = Reader::joined(&stream, &info, &wants, start) {
             return Ok(Self {
                 reader: Arc::new(reader),
                 task: None,
                 runtime,
             });
         }
-        let options = hub::options(filters.clone(), start);
+        let options = hub::options(wants.clone(), start);
         let consumer = OrderedConsumer::begin(stream, options, info)
             .await?
             .starting_over();
         let slot = Slot::new(consumer.contact().clone());
-        let reader = Arc::new(Reader::new(Arc::new(slot), filters));
+        let reader = Arc::new(Reader::new(Arc::new(slot), wants));
         Ok(Self {
             task: Some(runtime.spawn(Task::new(reader.clone(), consumer).run())),
             reader,

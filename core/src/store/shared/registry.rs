@@ -1,6 +1,7 @@
 //! Which readers share: the shared consumers of this process, each for as long as somebody reads from it.
 
 use super::super::stream::Stream;
+use super::Wants;
 use super::hub::Hub;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,6 +15,7 @@ struct HubKey {
     runtime: tokio::runtime::Id,
     stream: String,
     created: String,
+    headers_only: bool,
 }
 
 /// A shared consumer as its readers hold it. Its stream keeps the connection's statistics, whose address stands for it.
@@ -26,13 +28,14 @@ pub(super) struct Shared {
 static SHARED: Mutex<Option<HashMap<HubKey, Weak<Shared>>>> = Mutex::new(None);
 
 impl Shared {
-    /// The shared consumer of this stream.
-    pub(super) fn of(stream: &Stream, created: &str) -> Arc<Self> {
+    /// The shared consumer of this stream for such readers.
+    pub(super) fn of(stream: &Stream, created: &str, wants: &Wants) -> Arc<Self> {
         let key = || HubKey {
             connection: Arc::as_ptr(stream.statistics()) as usize,
             runtime: Handle::current().id(),
             stream: stream.name().to_owned(),
             created: created.to_owned(),
+            headers_only: wants.headers_only,
         };
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = shared.get_or_insert_default();

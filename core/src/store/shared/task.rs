@@ -3,6 +3,7 @@
 use super::super::consumer::{OrderedConsumer, Start, Step};
 use super::super::error::StoreError;
 use super::super::stream::{Stream, StreamInfo};
+use super::Wants;
 use super::hub::{Behind, Joined};
 use super::registry::Shared;
 use super::slot::{Item, Slot};
@@ -19,16 +20,16 @@ const RENEW_AT_MOST: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) slot: Arc<Slot>,
-    pub(super) filters: Vec<String>,
+    wants: Wants,
     /// Where it is a member.
     shared: Mutex<Option<Arc<Shared>>>,
 }
 
 impl Reader {
-    pub(super) fn new(slot: Arc<Slot>, filters: Vec<String>) -> Self {
+    pub(super) fn new(slot: Arc<Slot>, wants: Wants) -> Self {
         Self {
             slot,
-            filters,
+            wants,
             shared: Mutex::default(),
         }
     }
@@ -38,7 +39,7 @@ impl Reader {
     pub(super) fn joined(
         stream: &Stream,
         info: &StreamInfo,
-        filters: &[String],
+        wants: &Wants,
         start: Start,
     ) -> Option<Self> {
         let nothing = match start {
@@ -46,10 +47,10 @@ impl Reader {
             Start::All | Start::Last => info.state.messages == 0,
             Start::From(_) => false,
         };
-        if !nothing || !Shared::of(stream, &info.created).hub.serves(filters) {
+        if !nothing || !Shared::of(stream, &info.created, wants).hub.serves(wants) {
             return None;
         }
-        let reader = Self::new(Arc::default(), filters.to_vec());
+        let reader = Self::new(Arc::default(), wants.clone());
         let shared = reader.enter(stream, &info.created);
         reader.slot.offer(Item::CaughtUp);
         if shared.hub.join_after(&reader.slot, info.state.last_seq) {
@@ -61,8 +62,8 @@ impl Reader {
 
     /// Makes it one of those who want the shared consumer of this stream.
     fn enter(&self, stream: &Stream, created: &str) -> Arc<Shared> {
-        let shared = Shared::of(stream, created);
-        shared.hub.want(&self.slot, &self.filters);
+        let shared = Shared::of(stream, created, &self.wants);
+        shared.hub.want(&self.slot, &self.wants);
         let earlier = self.place(Some(shared.clone()));
         if let Some(earlier) = earlier.filter(|earlier| !Arc::ptr_eq(earlier, &shared)) {
             earlier.hub.leave(&self.slot);

@@ -9,7 +9,7 @@ use super::map::{Cell, Map};
 use super::{Published, Shared};
 use crate::store::consumer::Start;
 use crate::store::error::{StoreError, unavailable};
-use crate::store::shared::{Feed, Item};
+use crate::store::shared::{Feed, Item, Wants};
 use crate::store::stream::{Stored, back_off};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::de::DeserializeOwned;
@@ -210,8 +210,11 @@ async fn begin<T>(store: &KvStore<T>, filters: &[String]) -> Result<(Feed, Lifet
         marked: config.limit_markers().is_some(),
         ends: BinaryHeap::new(),
     };
-    let subjects = filters.iter().map(|filter| store.subject(filter)).collect();
-    let feed = Feed::open(store.stream.clone(), subjects, Start::Last).await?;
+    let wants = Wants {
+        filters: filters.iter().map(|filter| store.subject(filter)).collect(),
+        headers_only: false,
+    };
+    let feed = Feed::open(store.stream.clone(), wants, Start::Last).await?;
     Ok((feed, lifetimes))
 }
 
