@@ -2,10 +2,19 @@
 
 mod common;
 
+use async_nats::jetstream::kv;
 use common::{bucket, client, until};
 use nats_service_testkit::{Error, TestCluster};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A cluster whose servers can be parted, and a bucket with a copy on each. Clients stay with the server that they were given.
+async fn partitioned() -> Result<(TestCluster, kv::Store), Error> {
+    let cluster = TestCluster::builder().partitions(true).advertise(false);
+    let cluster = cluster.start().await?;
+    let store = bucket(&client(cluster.urls()).await, "b", 3).await;
+    Ok((cluster, store))
+}
 
 #[tokio::test]
 async fn it_elects_a_leader_and_replicates() -> Outcome {
@@ -105,12 +114,7 @@ async fn it_tells_clients_of_its_servers_unless_told_not_to() -> Outcome {
 
 #[tokio::test]
 async fn a_leader_that_is_cut_off_is_replaced_and_takes_no_writes_until_it_rejoins() -> Outcome {
-    let cluster = TestCluster::builder()
-        .partitions(true)
-        .advertise(false)
-        .start()
-        .await?;
-    let store = bucket(&client(cluster.urls()).await, "b", 3).await;
+    let (cluster, store) = partitioned().await?;
     store.put("k", "before".into()).await?;
     let old = cluster.stream_leader("KV_b").await?;
     let alone = async_nats::jetstream::new(client(cluster.server(old).url()).await);
@@ -139,12 +143,7 @@ async fn a_leader_that_is_cut_off_is_replaced_and_takes_no_writes_until_it_rejoi
 
 #[tokio::test]
 async fn a_server_that_is_held_back_serves_what_it_had_until_it_rejoins() -> Outcome {
-    let cluster = TestCluster::builder()
-        .partitions(true)
-        .advertise(false)
-        .start()
-        .await?;
-    let store = bucket(&client(cluster.urls()).await, "b", 3).await;
+    let (cluster, store) = partitioned().await?;
     let leader = cluster.stream_leader("KV_b").await?;
     let behind = (leader + 1) % 3;
     // The nearest replica answers a direct get.
