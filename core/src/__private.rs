@@ -1,7 +1,7 @@
 //! The only module that generated code names. Nothing in it is for users, and anything in it may change.
 
 pub use crate::client::{
-    Argument, Body, Call, CallError, ClientCore, EveryInstance, OneInstance, Retry,
+    Argument, Body, Call, CallError, ClientCore, EveryInstance, OneInstance, Part, Retry,
 };
 pub use crate::client::{StreamCall, UploadCall, Uploaded};
 pub use crate::connection::ConnectionEvents;

@@ -1,6 +1,8 @@
 //! What a generated client's methods take.
 
+use crate::wire::codec::Encode;
 use serde::{Serialize, Serializer};
+use std::fmt;
 
 /// An argument of type `T`: the value, a reference to it, or, for a `String`, any `&str`.
 ///
@@ -24,13 +26,34 @@ use serde::{Serialize, Serializer};
     note = "a client's method takes what the trait's takes, by value or by reference, and a `&str` for a `String`"
 )]
 pub trait Argument<T> {
-    /// What is encoded.
-    fn body(&self) -> Body<'_, T>;
+    /// The body of a call that has this one argument.
+    fn body(&self) -> Body<'_>
+    where
+        T: Serialize;
+
+    /// One of several, of which the body is made.
+    fn part(&self) -> Part<'_, T>;
 }
 
-/// What a call encodes of an argument of type `T`.
+/// What a call encodes, whatever its type.
+pub struct Body<'a>(pub(super) &'a dyn Encode);
+
+impl<'a> Body<'a> {
+    /// This value.
+    pub fn of<T: Serialize>(value: &'a T) -> Self {
+        Self(value)
+    }
+}
+
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
+    }
+}
+
+/// What a call encodes of one of its arguments, which is of type `T`.
 #[derive(Debug)]
-pub struct Body<'a, T>(Form<'a, T>);
+pub struct Part<'a, T>(Form<'a, T>);
 
 #[derive(Debug)]
 enum Form<'a, T> {
@@ -39,7 +62,7 @@ enum Form<'a, T> {
     Text(&'a str),
 }
 
-impl<T: Serialize> Serialize for Body<'_, T> {
+impl<T: Serialize> Serialize for Part<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Form::Value(value) => value.serialize(serializer),
@@ -49,19 +72,37 @@ impl<T: Serialize> Serialize for Body<'_, T> {
 }
 
 impl<T> Argument<T> for T {
-    fn body(&self) -> Body<'_, T> {
-        Body(Form::Value(self))
+    fn body(&self) -> Body<'_>
+    where
+        T: Serialize,
+    {
+        Body(self)
+    }
+
+    fn part(&self) -> Part<'_, T> {
+        Part(Form::Value(self))
     }
 }
 
 impl<T> Argument<T> for &T {
-    fn body(&self) -> Body<'_, T> {
-        Body(Form::Value(self))
+    fn body(&self) -> Body<'_>
+    where
+        T: Serialize,
+    {
+        Body(*self)
+    }
+
+    fn part(&self) -> Part<'_, T> {
+        Part(Form::Value(self))
     }
 }
 
 impl Argument<String> for &str {
-    fn body(&self) -> Body<'_, String> {
-        Body(Form::Text(self))
+    fn body(&self) -> Body<'_> {
+        Body(self)
+    }
+
+    fn part(&self) -> Part<'_, String> {
+        Part(Form::Text(self))
     }
 }

@@ -1,6 +1,5 @@
 //! One call: what is sent, and what is made of the reply.
 
-use super::ClientCore;
 use super::error::CallError;
 use super::exchange::{Content, Exchange, Exchanging, Failure, Received};
 use super::many::{AsksAll, EveryInstance, Many, OneInstance};
@@ -9,10 +8,7 @@ use super::transport::connection;
 use crate::wire::codec::{Codec, CodecError, decoded};
 use crate::wire::error::ServiceError;
 use crate::wire::header;
-use crate::wire::spec::MethodSpec;
-use crate::wire::stream::ByteStream;
 use async_nats::HeaderMap;
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::fmt;
@@ -70,20 +66,14 @@ pub struct Reply<T> {
     pub attempts: u32,
 }
 
-impl<T: 'static, E, R> Call<T, E, R> {
-    pub(super) fn new(
-        core: &ClientCore,
-        spec: &'static MethodSpec,
-        body: Result<Bytes, CodecError>,
-    ) -> Self {
+impl<T, E, R> Call<T, E, R> {
+    pub(super) fn new(exchange: Exchange) -> Self {
         Self {
-            exchange: Exchange::new(core, spec, body, ByteStream::is::<T>()),
+            exchange,
             answer: PhantomData,
         }
     }
-}
 
-impl<T, E, R> Call<T, E, R> {
     /// How long this call waits for its answer, with all its repeats.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.exchange.timeout = timeout;
@@ -179,8 +169,10 @@ impl<T: DeserializeOwned + 'static, E: ServiceError> Future for CallFuture<T, E>
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.exchanging.as_mut().poll(cx) {
-            Poll::Ready(received) => Poll::Ready(value(received)),
+        let mut answer = None;
+        match poll_into(&mut self.exchanging, cx, &mut answer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(decoded(answer))),
+            Poll::Ready(Err(failure)) => Poll::Ready(Err(CallError::of_reply(failure))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -229,25 +221,20 @@ fn read(content: Content, codec: Codec, answer: &mut dyn Answer) -> Result<(), F
     }
 }
 
-fn read_all(received: Result<Received, Failure>, answer: &mut dyn Answer) -> Result<(), Failure> {
-    let received = received?;
-    read(received.content, received.codec, answer)
+/// Goes on, and puts the answer there when it has come.
+fn poll_into(
+    exchanging: &mut Exchanging,
+    cx: &mut Context<'_>,
+    answer: &mut dyn Answer,
+) -> Poll<Result<(), Failure>> {
+    let received = match exchanging.as_mut().poll(cx) {
+        Poll::Ready(received) => received,
+        Poll::Pending => return Poll::Pending,
+    };
+    Poll::Ready(received.and_then(|received| read(received.content, received.codec, answer)))
 }
 
-/// Makes of bytes and of errors what the contract says they are.
-fn value<T, E>(received: Result<Received, Failure>) -> Result<T, CallError<E>>
-where
-    T: DeserializeOwned + 'static,
-    E: ServiceError,
-{
-    let mut answer = None;
-    match read_all(received, &mut answer) {
-        Ok(()) => Ok(decoded(answer)),
-        Err(failure) => Err(CallError::of_reply(failure)),
-    }
-}
-
-/// The same, with what came along.
+/// Makes of bytes and of errors what the contract says they are, with what came along.
 pub(super) fn typed<T, E>(received: Result<Received, Failure>) -> Result<Reply<T>, CallError<E>>
 where
     T: DeserializeOwned + 'static,

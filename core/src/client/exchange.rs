@@ -1,6 +1,7 @@
 //! What is sent for a call and what comes back, as bytes: the same for every method, and compiled once.
 
 use super::ClientCore;
+use super::argument::Body;
 use super::error::CallError;
 use super::retry::{self, Retry};
 use super::transport::connection;
@@ -64,10 +65,10 @@ impl Exchange {
     pub(super) fn new(
         core: &ClientCore,
         spec: &'static MethodSpec,
-        body: Result<Bytes, CodecError>,
+        body: Body<'_>,
         streams: bool,
     ) -> Self {
-        let (body, wrong) = match body {
+        let (body, wrong) = match core.encode(spec, body) {
             Ok(body) => (body, None),
             Err(error) => (Bytes::new(), Some(Box::new(CallError::Encode(error)))),
         };

@@ -17,7 +17,7 @@ mod retry;
 mod streaming;
 mod transport;
 
-pub use argument::{Argument, Body};
+pub use argument::{Argument, Body, Part};
 pub use call::{Call, CallFuture, Reply};
 pub use discover::{
     Discover, DiscoverError, EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats,
@@ -32,16 +32,18 @@ use crate::connection::ConnectionEvents;
 use crate::layer::CallLayer;
 use crate::store::StoreError;
 use crate::streaming::{Inbox, is_inbox};
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, CodecError};
 use crate::wire::context::Context;
 use crate::wire::header::{self, HeaderError};
 use crate::wire::loopback::Loopback;
 use crate::wire::spec::MethodSpec;
+use crate::wire::stream::ByteStream;
 use crate::wire::subject::{Prefix, PrefixError};
 use async_nats::{Client, HeaderMap, Subject, jetstream};
+use bytes::Bytes;
+use exchange::Exchange;
 use mux::Mux;
 use retry::Retrying;
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use transport::Transport;
@@ -191,11 +193,17 @@ impl ClientCore {
     }
 
     /// Prepares a call. The body is encoded at once, so that the call borrows nothing.
-    pub fn call<M: Method, B: Serialize + ?Sized, R>(
-        &self,
-        body: &B,
-    ) -> Call<M::Answer, M::Error, R> {
-        Call::new(self, M::SPEC, self.codec(M::SPEC).encode(body))
+    pub fn call<M: Method, R>(&self, body: Body<'_>) -> Call<M::Answer, M::Error, R> {
+        Call::new(Exchange::new(
+            self,
+            M::SPEC,
+            body,
+            ByteStream::is::<M::Answer>(),
+        ))
+    }
+
+    fn encode(&self, method: &MethodSpec, body: Body<'_>) -> Result<Bytes, CodecError> {
+        self.codec(method).encode_erased(body.0)
     }
 
     /// What a method's requests are written in.
@@ -205,22 +213,20 @@ impl ClientCore {
     }
 
     /// Prepares a call that is answered with a stream of `T`; `uploaded` where it sends one, too.
-    pub fn stream<M: Method, B: Serialize + ?Sized, F>(
+    pub fn stream<M: Method, F>(
         &self,
-        body: &B,
+        body: Body<'_>,
         uploaded: Option<Uploaded>,
     ) -> StreamCall<M::Answer, F, M::Error> {
-        let body = self.codec(M::SPEC).encode(body);
-        StreamCall::new(self, M::SPEC, body, uploaded)
+        StreamCall::new(self, M::SPEC, self.encode(M::SPEC, body), uploaded)
     }
 
     /// Prepares a call that sends a stream.
-    pub fn upload<M: Method, B: Serialize + ?Sized>(
+    pub fn upload<M: Method>(
         &self,
-        body: &B,
+        body: Body<'_>,
         uploaded: Option<Uploaded>,
     ) -> UploadCall<M::Answer, M::Error> {
-        let body = self.codec(M::SPEC).encode(body);
-        UploadCall::new(self, M::SPEC, body, uploaded)
+        UploadCall::new(self, M::SPEC, self.encode(M::SPEC, body), uploaded)
     }
 }

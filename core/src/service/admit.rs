@@ -3,7 +3,7 @@
 //!
 //! Not generic, so that it is compiled once and not once a method.
 
-use super::finish::{Answer, Content, Context, Failed};
+use super::finish::{Answer, Content, Context, Failed, Outcome};
 use crate::store::Keys;
 use crate::store::persist::{Permit, Writer};
 use crate::wire::cause;
@@ -14,6 +14,9 @@ use crate::wire::header;
 use async_nats::{HeaderMap, HeaderName, Message};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// What a handler has returned, as it is to be sent: its answer or its error; or, around both, why neither can be.
+pub(crate) type Returned = Result<Result<Content, Error>, Error>;
 
 /// A request that is being served, but for what is typed in it.
 pub(crate) struct Admitted {
@@ -55,16 +58,23 @@ impl Admitted {
         (self.answer_codec, self.stored_codec)
     }
 
-    pub(crate) fn answer(self, content: Content) -> Answer {
+    /// What becomes of the request, now that its handler has returned.
+    pub(crate) fn outcome(self, returned: Returned) -> Outcome {
+        let returned = returned?;
         let mut headers = self
             .context()
             .and_then(|context| context.take_reply_headers());
+        let content = match returned {
+            Ok(content) => content,
+            Err(error) => return Ok(Err(Failed { error, headers })),
+        };
         if self.says_type {
             let headers = headers.get_or_insert_default();
             headers.insert(header::CONTENT_TYPE, self.answer_codec.content_type());
         }
         let keys = self.keys.map(Keys::finish);
-        Answer::new(content, self.answer_codec, headers, keys, self.room)
+        let answer = Answer::new(content, self.answer_codec, headers, keys, self.room);
+        Ok(Ok(answer))
     }
 
     /// It is not to be handled, if nothing is wrong with the request itself: whoever sends it again is told that first.
@@ -85,15 +95,11 @@ impl Admitted {
     }
 
     /// The handler's own error. What lies behind it is for the operator, and stays here.
-    pub(crate) fn failure(self, typed: &(dyn std::error::Error + 'static), error: Error) -> Failed {
+    pub(crate) fn log(&self, typed: &(dyn std::error::Error + 'static), error: &Error) {
         if let Some(causes) = cause::chain(typed) {
             let (code, variant) = (error.code(), error.variant());
             tracing::warn!(subject = self.subject, %code, variant, %error, causes, "a handler failed");
         }
-        let headers = self
-            .context()
-            .and_then(|context| context.take_reply_headers());
-        Failed { error, headers }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What is typed in a request stands in `typed`; admitting, replying, storing and counting in `admit`, `finish` and `endpoint`.
 
-use super::admit::Admitted;
+use super::admit::{Admitted, Returned};
 use super::finish::{Context, Outcome, Verdict};
 use super::typed::{close, open};
 use crate::__private::{Handle, HandleStream};
@@ -11,6 +11,7 @@ use crate::wire::spec::MethodSpec;
 use crate::wire::stream::ByteStream;
 use async_nats::Message;
 use bytes::Bytes;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,12 +70,8 @@ impl Mount {
     /// Adds one method.
     pub fn method<S: Send + Sync + 'static, M: Handle<S>>(&mut self, service: &Arc<S>) {
         let streams = ByteStream::is::<M::Answer>();
-        self.plain(service, M::SPEC, streams, |service| {
-            Box::new(Desk {
-                service,
-                serve: serve::<S, M>,
-                serving: Box::pin(None),
-            })
+        self.plain(service, M::SPEC, streams, |service, desk| {
+            Box::pin(serve::<S, M>(service, desk))
         });
     }
 
@@ -83,16 +80,14 @@ impl Mount {
         service: &Arc<S>,
         spec: &'static MethodSpec,
         streams: bool,
-        desk: fn(Arc<S>) -> Box<dyn Place>,
+        serve: fn(Arc<S>, Desk) -> Servant,
     ) {
-        let handler: Box<dyn Desks> = Box::new(Handler {
-            service: Arc::clone(service),
-            desk,
-        });
+        let service = Arc::clone(service);
+        let hire = Box::new(move |desk| serve(Arc::clone(&service), desk));
         let bind: Bind = Box::new(move |context| {
             Arc::new(Plain {
                 context,
-                handler,
+                hire,
                 spare: Mutex::default(),
             })
         });
@@ -114,70 +109,82 @@ impl Mount {
     }
 }
 
-/// Serves one request, from the body to the answer. The only future that is compiled for each method: it waits for nothing but
-/// the handler.
-async fn serve<S: Send + Sync + 'static, M: Handle<S>>(
-    service: Arc<S>,
-    mut call: Admitted,
-    body: Bytes,
-) -> Outcome {
-    let request = open::<S, M>(&mut call, &body)?;
-    let returned = M::call(&service, request, call.context()).await;
-    close::<S, M>(returned, call, &body)
-}
-
-/// Where a method's calls are served, one after the other, in the same memory.
-trait Place: Send {
-    fn begin(&mut self, call: Admitted, body: Bytes);
-    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome>;
-}
-
-struct Desk<S, F> {
-    service: Arc<S>,
-    serve: fn(Arc<S>, Admitted, Bytes) -> F,
-    serving: Pin<Box<Option<F>>>,
-}
-
-impl<S, F> Place for Desk<S, F>
-where
-    S: Send + Sync,
-    F: Future<Output = Outcome> + Send,
-{
-    fn begin(&mut self, call: Admitted, body: Bytes) {
-        let serving = (self.serve)(Arc::clone(&self.service), call, body);
-        self.serving.set(Some(serving));
+/// Serves the requests that are put on the desk, one after the other, from the body to the answer. The only future that is
+/// compiled for each method: it waits for nothing but the handler.
+async fn serve<S: Send + Sync + 'static, M: Handle<S>>(service: Arc<S>, desk: Desk) -> Infallible {
+    loop {
+        let mut job = NextJob(&desk).await;
+        let returned = match open::<S, M>(&mut job.call, &job.body) {
+            Ok(request) => {
+                let returned = M::call(&service, request, job.call.context()).await;
+                close::<S, M>(returned, &mut job.call, &job.body)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        desk.hand_back(job, returned);
     }
+}
 
-    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
-        match self.serving.as_mut().as_pin_mut() {
-            Some(serving) => serving.poll(cx),
+/// A future that serves one request at a time and then waits for the next, so that its memory is used again.
+type Servant = Pin<Box<dyn Future<Output = Infallible> + Send>>;
+
+struct Job {
+    call: Admitted,
+    body: Bytes,
+}
+
+/// Where a [`Servant`] finds its job, and leaves what became of it. Nobody else is there while it is polled.
+#[derive(Clone, Default)]
+struct Desk(Arc<Mutex<OnDesk>>);
+
+#[derive(Default)]
+struct OnDesk {
+    job: Option<Job>,
+    outcome: Option<Outcome>,
+}
+
+impl Desk {
+    fn hand_back(&self, job: Job, returned: Returned) {
+        locked(&self.0).outcome = Some(job.call.outcome(returned));
+    }
+}
+
+/// It is on the desk before the servant is polled, so nobody has to be woken.
+struct NextJob<'a>(&'a Desk);
+
+impl Future for NextJob<'_> {
+    type Output = Job;
+
+    fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Job> {
+        match locked(&self.0.0).job.take() {
+            Some(job) => Poll::Ready(job),
             None => Poll::Pending,
         }
     }
 }
 
-/// Makes the desks of a method: its service, and the method's type in a function.
-trait Desks: Send + Sync {
-    fn desk(&self) -> Box<dyn Place>;
+/// A servant and its desk.
+struct Place {
+    servant: Servant,
+    desk: Desk,
 }
 
-struct Handler<S> {
-    service: Arc<S>,
-    desk: fn(Arc<S>) -> Box<dyn Place>,
-}
-
-impl<S: Send + Sync> Desks for Handler<S> {
-    fn desk(&self) -> Box<dyn Place> {
-        (self.desk)(Arc::clone(&self.service))
+impl Place {
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let Poll::Pending = self.servant.as_mut().poll(cx);
+        match locked(&self.desk.0).outcome.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
     }
 }
 
 /// A method that is neither cached nor streams.
 struct Plain {
     context: Context,
-    handler: Box<dyn Desks>,
+    hire: Box<dyn Fn(Desk) -> Servant + Send + Sync>,
     /// Where no call is served at the moment.
-    spare: Mutex<Vec<Box<dyn Place>>>,
+    spare: Mutex<Vec<Place>>,
 }
 
 /// More than these are not kept. A request that ends at once needs one of them.
@@ -188,20 +195,28 @@ impl Plain {
         if let Err(full) = self.context.reserve(&mut call).await {
             call.refuse(full);
         }
-        let spare = self.spare().pop();
-        let mut place = spare.unwrap_or_else(|| self.handler.desk());
-        place.begin(call, body);
+        let spare = locked(&self.spare).pop();
+        let mut place = spare.unwrap_or_else(|| self.place());
+        locked(&place.desk.0).job = Some(Job { call, body });
         let outcome = poll_fn(|cx| place.poll(cx)).await;
-        let mut spare = self.spare();
+        let mut spare = locked(&self.spare);
         if spare.len() < SPARE {
             spare.push(place);
         }
         outcome
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Box<dyn Place>>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> Place {
+        let desk = Desk::default();
+        Place {
+            servant: (self.hire)(desk.clone()),
+            desk,
+        }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Endpoint for Plain {

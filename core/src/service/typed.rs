@@ -2,14 +2,13 @@
 //!
 //! Shared by all kinds of endpoints, and compiled for each method: so it hands over to what is compiled once as early as it can.
 
-use super::admit::{Admitted, internal};
-use super::finish::{Content, Outcome};
+use super::admit::{Admitted, Returned, internal};
+use super::finish::Content;
 use crate::__private::{Handle, Sent};
-use crate::store::Keys;
-use crate::wire::codec::{Codec, CodecError, Decode, decoded};
+use crate::store::{KeyError, Keys};
+use crate::wire::codec::{Codec, Decode, Encode, decoded};
 use crate::wire::error::{Error, ServiceError as _};
 use crate::wire::stream::ByteStream;
-use bytes::Bytes;
 use serde::Deserialize;
 use std::any::Any;
 use std::marker::PhantomData;
@@ -37,52 +36,94 @@ pub(crate) fn open<'m, S, M: Handle<S>>(
     call: &mut Admitted,
     body: &'m [u8],
 ) -> Result<M::Request<'m>, Error> {
-    let request = call.decode(body)?;
+    let mut asked = Asked::<S, M> {
+        request: None,
+        service: PhantomData,
+    };
+    match opened(&mut asked, call, body) {
+        Ok(()) => Ok(decoded(asked.request)),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The place of a request, whatever its type.
+trait Request<'m> {
+    fn place(&mut self) -> &mut dyn Decode<'m>;
+    fn keys(&self, keys: &mut Keys) -> Result<(), KeyError>;
+}
+
+struct Asked<'m, S, M: Handle<S>> {
+    request: Option<M::Request<'m>>,
+    service: PhantomData<fn() -> S>,
+}
+
+impl<'m, S, M: Handle<S>> Request<'m> for Asked<'m, S, M> {
+    fn place(&mut self) -> &mut dyn Decode<'m> {
+        &mut self.request
+    }
+
+    fn keys(&self, keys: &mut Keys) -> Result<(), KeyError> {
+        match &self.request {
+            Some(request) => M::request_keys(request, keys),
+            None => Ok(()),
+        }
+    }
+}
+
+fn opened<'m>(
+    asked: &mut dyn Request<'m>,
+    call: &mut Admitted,
+    body: &'m [u8],
+) -> Result<(), Error> {
+    call.decode_into(body, asked.place())?;
     if let Some(keys) = &mut call.keys {
-        M::request_keys(&request, keys)?;
+        asked.keys(keys)?;
         keys.request_done();
     }
-    call.opened()?;
-    Ok(request)
+    call.opened()
 }
 
 /// What comes after it.
 pub(crate) fn close<S, M: Handle<S>>(
     returned: M::Returned,
-    call: Admitted,
+    call: &mut Admitted,
     body: &[u8],
-) -> Outcome {
+) -> Returned {
     match M::split(returned) {
         Ok(answer) => {
-            let mut returned = Returned::<S, M> {
+            let mut answered = Answered::<S, M> {
                 answer,
-                method: PhantomData,
+                service: PhantomData,
             };
-            closed(&mut returned, call, body)
+            closed(&mut answered, call, body)
         }
-        Err(error) => Ok(Err(call.failure(&error, error.to_wire()))),
+        Err(error) => {
+            let sent = error.to_wire();
+            call.log(&error, &sent);
+            Ok(Err(sent))
+        }
     }
 }
 
 /// A handler's answer, whatever its type.
 trait Value {
     fn keys(&self, sent: Sent<'_>, keys: &mut Keys) -> Result<(), Error>;
-    fn encode(&self, codec: Codec) -> Result<Bytes, CodecError>;
+    fn encoded(&self) -> &dyn Encode;
     fn any(&mut self) -> &mut dyn Any;
 }
 
-struct Returned<S, M: Handle<S>> {
+struct Answered<S, M: Handle<S>> {
     answer: M::Answer,
-    method: PhantomData<fn() -> S>,
+    service: PhantomData<fn() -> S>,
 }
 
-impl<S, M: Handle<S>> Value for Returned<S, M> {
+impl<S, M: Handle<S>> Value for Answered<S, M> {
     fn keys(&self, sent: Sent<'_>, keys: &mut Keys) -> Result<(), Error> {
         M::response_keys(&self.answer, sent, keys)
     }
 
-    fn encode(&self, codec: Codec) -> Result<Bytes, CodecError> {
-        codec.encode(&self.answer)
+    fn encoded(&self) -> &dyn Encode {
+        &self.answer
     }
 
     fn any(&mut self) -> &mut dyn Any {
@@ -90,7 +131,7 @@ impl<S, M: Handle<S>> Value for Returned<S, M> {
     }
 }
 
-fn closed(answer: &mut dyn Value, mut call: Admitted, body: &[u8]) -> Outcome {
+fn closed(answer: &mut dyn Value, call: &mut Admitted, body: &[u8]) -> Returned {
     let codec = call.codec;
     if let Some(keys) = &mut call.keys
         && let Err(error) = answer.keys(Sent { codec, body }, keys)
@@ -99,12 +140,13 @@ fn closed(answer: &mut dyn Value, mut call: Admitted, body: &[u8]) -> Outcome {
         return Err(internal(&error));
     }
     if let Some(stream) = ByteStream::take_from(answer.any()) {
-        return Ok(Ok(call.answer(Content::Stream(stream))));
+        return Ok(Ok(Content::Stream(stream)));
     }
     let (codec, stored) = call.codecs();
-    let stored = stored.map(|codec| Ok((answer.encode(codec)?, codec)));
-    match (answer.encode(codec), stored.transpose()) {
-        (Ok(body), Ok(stored)) => Ok(Ok(call.answer(Content::Bytes(body, stored)))),
+    let encode = |codec: Codec| codec.encode_erased(answer.encoded());
+    let stored = stored.map(|codec| Ok((encode(codec)?, codec)));
+    match (encode(codec), stored.transpose()) {
+        (Ok(body), Ok(stored)) => Ok(Ok(Content::Bytes(body, stored))),
         (Err(error), _) | (_, Err(error)) => Err(internal(&error)),
     }
 }

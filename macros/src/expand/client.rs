@@ -1,9 +1,9 @@
 //! `..Client`: the methods of the trait, as calls.
 
-use super::names::{Names, ends, ends_of, is_unit, moved, with_lifetime};
+use super::names::{Names, ends, is_unit, moved, with_lifetime};
 use crate::model::{Arg, Method, Output, Upload};
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::quote;
 use syn::Type;
 
 pub(super) fn expand(names: &Names<'_>) -> TokenStream {
@@ -183,38 +183,36 @@ fn call(names: &Names<'_>, method: &Method) -> TokenStream {
         let codec = quote!(self.core.codec(<#hidden as #private::Method>::SPEC));
         uploaded = quote!(#private::Uploaded::new(#codec, #ident));
     }
-    let values: Vec<_> = method.args.iter().map(|arg| value(names, arg)).collect();
     let (hidden, borrowed) = (names.method(method), borrowed(method));
-    let (body, ty) = match &method.args[..] {
-        [] => (quote!(&()), quote!(_)),
-        [Arg { ty, .. }] if as_it_is(ty) => (quote!(#(#values)*), quote!(_)),
-        [Arg { ty, .. }] => {
+    let body = match &method.args[..] {
+        [] => quote!(#private::Body::of(&())),
+        [Arg { ident, ty }] if as_it_is(ty) => quote!(#private::Body::of(&#ident)),
+        [Arg { ident, ty }] => {
             let ty = with_lifetime(ty, LIFETIME);
-            // An error about the type underlines it.
-            let (first, last) = ends_of(&ty);
-            let (open, end) = (
-                moved(quote!(#private::Body<'_,), first),
-                quote_spanned!(last=> >),
-            );
-            (quote!(#(#values)*), quote!(#open #ty #end))
+            quote!(#private::Argument::<#ty>::body(&#ident))
         }
         several => {
             let args = names.args(method);
-            let fields = several.iter().map(|arg| &arg.ident);
+            let fields = several.iter().map(|arg| {
+                let (ident, part) = (&arg.ident, part(names, arg));
+                quote!(#ident: #part)
+            });
             // An error about a type underlines the arguments.
             let (first, last) = ends(method);
-            let open = moved(quote!(&#args), first);
-            let fields = moved(quote!({ #(#fields: #values),* }), last);
-            (quote!(#open #fields), quote_spanned!(first=> _))
+            let (args, fields) = (
+                moved(quote!(&#args), first),
+                moved(quote!({ #(#fields),* }), last),
+            );
+            quote!(#private::Body::of(#args #fields))
         }
     };
     let call = match &method.answers {
         Some(answers) => {
             let error = names.outcome_of(&answers.typed).1;
-            quote!(stream::<#hidden, #ty, #error>(#body, #uploaded))
+            quote!(stream::<#hidden, #error>(#body, #uploaded))
         }
-        None if method.upload.is_some() => quote!(upload::<#hidden, #ty>(#body, #uploaded)),
-        None => quote!(call::<#hidden, #ty, _>(#body)),
+        None if method.upload.is_some() => quote!(upload::<#hidden>(#body, #uploaded)),
+        None => quote!(call::<#hidden, _>(#body)),
     };
     let returned = returned(names, method);
     quote! {
@@ -324,11 +322,12 @@ fn parameter(names: &Names<'_>, ty: &Type) -> TokenStream {
     quote!(impl #private::Argument<#ty>)
 }
 
-fn value(names: &Names<'_>, arg: &Arg) -> TokenStream {
+/// One of several arguments in the body.
+fn part(names: &Names<'_>, arg: &Arg) -> TokenStream {
     let Arg { ident, ty } = arg;
     if as_it_is(ty) {
         return quote!(&#ident);
     }
     let (private, ty) = (&names.private, with_lifetime(ty, LIFETIME));
-    quote!(&#private::Argument::<#ty>::body(&#ident))
+    quote!(#private::Argument::<#ty>::part(&#ident))
 }

@@ -65,7 +65,8 @@ impl<S: Send + Sync + 'static, M: Handle<S>> Endpoint for Cached<S, M> {
             let handled = async {
                 context.reserve(&mut call).await?;
                 let returned = M::call(service, request, call.context()).await;
-                close::<S, M>(returned, call, &message.payload)
+                let returned = close::<S, M>(returned, &mut call, &message.payload);
+                call.outcome(returned)
             };
             let outcome: Outcome = match turn {
                 Turn::Answered(answered) => return context.give(reply, answered).await,

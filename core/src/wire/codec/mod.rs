@@ -163,7 +163,7 @@ impl Drop for Scratch {
 }
 
 /// A value as encoders see it: all that is compiled for a type is what its own `Serialize` needs.
-trait Encode {
+pub(crate) trait Encode {
     fn json(&self, into: &mut Vec<u8>) -> Result<(), serde_json::Error>;
     #[cfg(feature = "msgpack")]
     fn msgpack(&self, into: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>;
@@ -171,9 +171,9 @@ trait Encode {
     fn custom(&self, codec: CustomCodec, into: &mut Vec<u8>) -> Result<(), FormatError>;
 }
 
-impl<T: Serialize + ?Sized> Encode for &T {
+impl<T: Serialize> Encode for T {
     fn json(&self, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        (**self).serialize(&mut serde_json::Serializer::new(into))
+        self.serialize(&mut serde_json::Serializer::new(into))
     }
 
     #[cfg(feature = "msgpack")]
@@ -243,7 +243,8 @@ impl Codec {
         self.encode_erased(&value)
     }
 
-    fn encode_erased(self, value: &dyn Encode) -> Result<Bytes, CodecError> {
+    /// The same, compiled once for all types.
+    pub(crate) fn encode_erased(self, value: &dyn Encode) -> Result<Bytes, CodecError> {
         let mut scratch = Scratch::take();
         match self {
             Codec::Json => match value.json(&mut scratch.0) {
