@@ -34,8 +34,9 @@ const NAMES: &[(&str, &str)] = &[
     ("compute", "cores that a handler of one millisecond can use"),
     (
         "persist",
-        "what keeping every answer in KV costs the caller, and that nothing is lost",
+        "what keeping every answer in KV costs the callers of a handler that computes; give it long rounds",
     ),
+    ("persist-echo", "the same of a handler that answers at once"),
     (
         "object",
         "speed and memory of uploads and downloads, against async-nats",
@@ -135,7 +136,8 @@ async fn one(name: &str, plan: Plan) -> Result<()> {
         "compute" => compute::run(plan).await?,
         "overhead" => overhead::run(plan).await?,
         "instructions" => instructions::run(plan).await?,
-        "persist" => persist::run(plan).await?,
+        "persist" => persist::run(plan, persist::COMPUTE).await?,
+        "persist-echo" => persist::run(plan, persist::ECHO).await?,
         "writer" => writer::run(plan).await?,
         "faults" => faults::run(plan).await?,
         "object" => object::run(plan).await?,

@@ -1,6 +1,6 @@
 //! A service with its answers kept in KV, against the same without, at half the load that saturates it: what the caller feels
-//! of persistence, and whether every answer is in the bucket in the end. With a handler that answers at once, where the write
-//! is most of the work, and with one that computes for a millisecond.
+//! of persistence, and whether every answer is in the bucket in the end. With a handler that computes for a millisecond, and, as a
+//! bench of its own, with one that answers at once, where the write is most of the work.
 //!
 //! The saturating load is that of the whole promise, the writes included, and found with requests that come at a fixed rate. Beside
 //! ours stands what a user would write by hand: publish the answer, then spawn a `put`.
@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// What is kept, the same without, and the rate at which the search for the saturating load begins.
-const PAIRS: [(Workload, Workload, f64); 2] = [
-    (Workload::KeptEcho, Workload::Echo, 20_000.0),
-    (Workload::KeptCompute, Workload::Compute, 400.0),
-];
-/// How that search goes on, and what counts as keeping up.
+type Pair = (Workload, Workload, f64);
+
+pub(super) const COMPUTE: Pair = (Workload::KeptCompute, Workload::Compute, 400.0);
+pub(super) const ECHO: Pair = (Workload::KeptEcho, Workload::Echo, 20_000.0);
+
+/// How that search goes on, how long it stays at one rate, and what counts as keeping up.
 const STEP: f64 = 1.25;
+const AT_ONE: f64 = 3.0;
 const KEPT_UP: f64 = 0.98;
 /// Half of the answers take longer, or the last write comes later: then work piles up.
 const BACKLOG: Duration = Duration::from_millis(20);
@@ -35,20 +37,8 @@ const SERVER_CPU: &str = "server's CPU";
 
 type Who = (Contender, Workload);
 
-pub(super) async fn run(plan: Plan) -> Result<Vec<Row>> {
+pub(super) async fn run(plan: Plan, (kept, plain, first_rate): Pair) -> Result<Vec<Row>> {
     let steps = work::calibrate();
-    let mut rows = Vec::new();
-    for pair in PAIRS {
-        rows.extend(kept_and_plain(plan, pair, steps).await?);
-    }
-    Ok(rows)
-}
-
-async fn kept_and_plain(
-    plan: Plan,
-    (kept, plain, first_rate): (Workload, Workload, f64),
-    steps: u64,
-) -> Result<Vec<Row>> {
     let cast = plan.cast(&CONTENDERS);
     let mut samples = Samples::new();
     for round in 1..=plan.rounds {
@@ -159,12 +149,14 @@ fn compare(
 /// with the kind of load that is measured afterwards, for requests that come one by one cost more than those that come in
 /// bunches, and half of what a closed loop reaches would be more than half of what there is.
 async fn saturate(plan: Plan, server: &TestServer, service: &Service, first: f64) -> Result<f64> {
+    let plan = Plan {
+        seconds: plan.seconds.min(AT_ONE),
+        ..plan
+    };
     let (mut best, mut rate, mut answered) = (0.0, first, 0);
     loop {
-        let outcome = service
-            .measure(&plan.load(Sending::Rate(rate)))
-            .await?
-            .outcome;
+        let load = plan.load(Sending::Rate(rate));
+        let outcome = service.measure(&load).await?.outcome;
         let ended = Instant::now();
         answered += outcome.answered();
         let (_, last) = stored(server.url(), answered).await?;
