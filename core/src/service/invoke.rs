@@ -83,11 +83,11 @@ impl Mount {
         serve: fn(Arc<S>, Desk) -> Servant,
     ) {
         let service = Arc::clone(service);
-        let hire = Box::new(move |desk| serve(Arc::clone(&service), desk));
+        let make = Box::new(move |desk| serve(Arc::clone(&service), desk));
         let bind: Bind = Box::new(move |context| {
             Arc::new(Plain {
                 context,
-                hire,
+                make,
                 spare: Mutex::default(),
             })
         });
@@ -182,7 +182,7 @@ impl Place {
 /// A method that is neither cached nor streams.
 struct Plain {
     context: Context,
-    hire: Box<dyn Fn(Desk) -> Servant + Send + Sync>,
+    make: Box<dyn Fn(Desk) -> Servant + Send + Sync>,
     /// Where no call is served at the moment.
     spare: Mutex<Vec<Place>>,
 }
@@ -209,7 +209,7 @@ impl Plain {
     fn place(&self) -> Place {
         let desk = Desk::default();
         Place {
-            servant: (self.hire)(desk.clone()),
+            servant: (self.make)(desk.clone()),
             desk,
         }
     }
