@@ -8,7 +8,6 @@ pub mod objects;
 pub mod spout;
 
 use async_nats::jetstream;
-use nats_service::StoreError;
 use nats_service_testkit::{TestServer, TestServerBuilder};
 use std::path::Path;
 use std::time::Duration;
@@ -147,20 +146,6 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 pub async fn soon<F: IntoFuture>(what: &str, future: F) -> F::Output {
     let came = tokio::time::timeout(PATIENCE, future.into_future());
     came.await.unwrap_or_else(|_| panic!("not in time: {what}"))
-}
-
-/// Asks a cluster until it answers: for seconds it has no leader, or a busy disk, and says so. Panics at any other error, and when
-/// that goes on for too long.
-pub async fn answered<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, StoreError>) -> T {
-    let began = std::time::Instant::now();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(StoreError::Timeout | StoreError::Unavailable { .. })
-                if began.elapsed() < PATIENCE => {}
-            Err(error) => panic!("{what}: {error}"),
-        }
-    }
 }
 
 /// Every block of every page of the guide is a test.

@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::Info;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nats_service::{KvStore, Operation, View, WatchBuilder, WatchEvent};
 use nats_service_testkit::TestCluster;
-use nats_service_tests::{answered, soon, until};
+use nats_service_tests::{soon, until};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -50,7 +50,7 @@ struct Events {
 
 impl Seen {
     async fn by(watch: impl Fn() -> WatchBuilder<u64>) -> Self {
-        let mut watch = answered("a watch", async || watch().include_history().await).await;
+        let mut watch = watch().include_history().await.expect("a watch");
         let events = Arc::<Mutex<Events>>::default();
         let notes = events.clone();
         let task = tokio::spawn(async move {
@@ -102,7 +102,7 @@ impl Reader {
             server,
             all: Seen::by(|| store.watch()).await,
             part: Seen::by(|| store.under("k.1").expect("a prefix").watch()).await,
-            view: answered("a view", async || store.view().await).await,
+            view: store.view().await.expect("a view"),
         }
     }
 
@@ -241,7 +241,7 @@ async fn a_watch_leaves_a_replica_that_falls_behind_while_it_is_watched() {
     // Its consumer may be made on any of the three: it is wanted on one on which nothing else depends.
     let (mut watch, replica) = loop {
         until("no consumer", async || consumers(&js).await.is_empty()).await;
-        let mut watch = answered("a watch", async || store.watch().await).await;
+        let mut watch = store.watch().await.expect("a watch");
         let first = soon("the end of nothing", watch.next()).await;
         assert!(matches!(first, Some(Ok(WatchEvent::InitialDone))));
         let mut on = None;
@@ -331,7 +331,7 @@ async fn watches_and_views_go_on_through_faults_of_the_leader_and_say_when_they_
     let bucket = store(&cluster, 0).await;
     for number in 0..KEYS {
         let key = bucket.key(format!("k.{}.{number}", number % 2)).unwrap();
-        let history = answered("a history", async || key.history().await).await;
+        let history = key.history().await.expect("a history");
         assert!((history.len() as i64) < HISTORY, "nothing was overwritten");
         let changes = history.into_iter().map(|change| {
             let value = *change.value().expect("a value");

@@ -201,8 +201,7 @@ impl OrderedConsumer {
         if matches!(consumer.options.start, Start::From(_)) {
             consumer.look_for_gaps(info.state.first_seq, head);
         }
-        let inbox = consumer.subscribe().await?;
-        consumer.create(inbox, &info, None).await?;
+        consumer.create(&info, None).await?;
         Ok(consumer)
     }
 

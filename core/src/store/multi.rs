@@ -7,9 +7,9 @@
 //! of it, and what to do then is the caller's choice.
 
 use super::error::{StoreError, closed, other, unavailable};
-use super::stream::{Stored, Stream};
+use super::stream::{Stored, Stream, repeated};
 use async_nats::jetstream::context::traits::TimeoutProvider as _;
-use async_nats::{HeaderMap, HeaderValue, Message, Request, StatusCode};
+use async_nats::{HeaderMap, HeaderValue, Message, Request, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
@@ -132,6 +132,7 @@ impl Stream {
             max_bytes: PART_BYTES,
         };
         let body = serde_json::to_vec(&body).map_err(|error| other(&error))?;
+        let body = Bytes::from(body);
         for attempt in 1..=ATTEMPTS {
             match self.ask_once(body.clone()).await? {
                 Reply::End(multi) => return Ok(Some(multi)),
@@ -145,31 +146,43 @@ impl Stream {
         ))
     }
 
-    async fn ask_once(&self, body: Vec<u8>) -> Result<Reply, StoreError> {
+    async fn ask_once(&self, body: Bytes) -> Result<Reply, StoreError> {
+        // What is being answered already is not asked for again, however long it takes.
+        let (mut replies, mut reply) = repeated(|| self.begin(body.clone())).await?;
+        let mut part = Part::default();
+        loop {
+            match read(reply, &mut part)? {
+                Reply::Message(stored) => part.messages.push(stored),
+                ended => return Ok(ended),
+            }
+            reply = self.next_reply(&mut replies).await?;
+        }
+    }
+
+    /// Asks: the replies, and the first of them.
+    async fn begin(&self, body: Bytes) -> Result<(Subscriber, Message), StoreError> {
         let client = self.js.client();
         let inbox = client.new_inbox();
         let replies = client.subscribe(inbox.clone()).await;
         let mut replies = replies.map_err(|_| closed())?;
-        let mut request = Request::new().payload(body.into());
+        let mut request = Request::new().payload(body);
         request.inbox = Some(inbox);
         let subject = format!("DIRECT.GET.{}", self.name());
         let sent = self.js.send_request(subject, request).await;
         sent.map_err(|error| other(&error))?;
-        let mut part = Part::default();
-        loop {
-            // What has come already needs no timer.
-            let next = match replies.next().now_or_never() {
-                Some(next) => next,
-                None => tokio::time::timeout(self.js.timeout(), replies.next())
-                    .await
-                    .map_err(|_| StoreError::Timeout)?,
-            };
-            let message = next.ok_or_else(closed)?;
-            match read(message, &mut part)? {
-                Reply::Message(stored) => part.messages.push(stored),
-                ended => return Ok(ended),
-            }
-        }
+        let first = self.next_reply(&mut replies).await?;
+        Ok((replies, first))
+    }
+
+    async fn next_reply(&self, replies: &mut Subscriber) -> Result<Message, StoreError> {
+        // What has come already needs no timer.
+        let next = match replies.next().now_or_never() {
+            Some(next) => next,
+            None => tokio::time::timeout(self.js.timeout(), replies.next())
+                .await
+                .map_err(|_| StoreError::Timeout)?,
+        };
+        next.ok_or_else(closed)
     }
 }
 

@@ -1,7 +1,14 @@
 //! One bucket's stream: the few JetStream requests that the stores are made of.
 //!
 //! It knows subjects and sequences, and nothing of keys, values or objects. Requests go through the connection's own
-//! inbox; one that times out leaves about 350 bytes behind in async-nats 0.51.
+//! inbox; one that times out leaves about 350 bytes behind in async-nats 0.51. What only asks is asked again while nobody
+//! answers.
+
+mod repeat;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use repeat::{back_off, repeated};
 
 use super::bucket::Storage;
 use super::error::{Refusal, StoreError, other};
@@ -291,7 +298,7 @@ impl Stream {
             .swap(true, Ordering::Relaxed)
     }
 
-    /// A request of the JSON API.
+    /// A request of the JSON API, sent once: for what changes something.
     pub(crate) async fn request<V: DeserializeOwned>(
         &self,
         subject: String,
@@ -303,10 +310,19 @@ impl Stream {
         }
     }
 
+    /// A request of the JSON API that changes nothing, sent again while nobody answers.
+    pub(crate) async fn query<V: DeserializeOwned>(
+        &self,
+        subject: String,
+        body: &(impl Serialize + Sync),
+    ) -> Result<V, Refusal> {
+        repeated(|| self.request(subject.clone(), body)).await
+    }
+
     /// Settings and state, from the server.
     pub(crate) async fn info(&self) -> Result<StreamInfo, StoreError> {
         let subject = format!("STREAM.INFO.{}", self.name());
-        self.request(subject, &serde_json::json!({}))
+        self.query(subject, &serde_json::json!({}))
             .await
             .map_err(|refusal| refusal.about(self.bucket()))
     }
@@ -334,7 +350,7 @@ impl Stream {
         loop {
             let subject = format!("STREAM.INFO.{}", self.name());
             let body = serde_json::json!({ "subjects_filter": filter, "offset": found.len() });
-            let answer: Result<Answer, Refusal> = self.request(subject, &body).await;
+            let answer: Result<Answer, Refusal> = self.query(subject, &body).await;
             let Answer { state, total } = answer.map_err(|refusal| refusal.about(self.bucket()))?;
             let seen = *seen.get_or_insert(state.last_seq);
             let before = found.len();
@@ -347,9 +363,8 @@ impl Stream {
 
     /// The level of the server's JetStream API, by which it says what it can; 0 before 2.11.
     pub(crate) async fn api_level(&self) -> Result<u64, StoreError> {
-        let account: Result<serde_json::Value, Refusal> = self
-            .request("INFO".to_owned(), &serde_json::json!({}))
-            .await;
+        let account: Result<serde_json::Value, Refusal> =
+            self.query("INFO".to_owned(), &serde_json::json!({})).await;
         let account = account.map_err(|refusal| refusal.about(self.bucket()))?;
         Ok(account["api"]["level"].as_u64().unwrap_or(0))
     }
@@ -390,8 +405,8 @@ impl Stream {
     ) -> Result<Option<Stored>, StoreError> {
         let stream = self.js.get_stream_no_info(self.name()).await;
         let stream = stream.map_err(|error| other(&error))?;
-        let request = stream.raw_message_builder().sequence(from);
-        self.leaders(request.next_by_subject(subject)).await
+        let request = || stream.raw_message_builder().sequence(from);
+        self.leaders(|| request().next_by_subject(subject)).await
     }
 
     /// Whether multi-get was tried, and is not there.
@@ -415,11 +430,13 @@ impl Stream {
         if !self.inner.no_direct.load(Ordering::Relaxed) {
             let stream = self.js.get_stream_no_info(self.name()).await;
             let stream = stream.map_err(|error| other(&error))?;
-            let found = match sequence {
-                Some(sequence) => stream.direct_get(sequence).await,
-                None => stream.direct_get_last_for_subject(subject).await,
-            };
-            let error = match found {
+            let found = repeated(|| async {
+                match sequence {
+                    Some(sequence) => stream.direct_get(sequence).await,
+                    None => stream.direct_get_last_for_subject(subject).await,
+                }
+            });
+            let error = match found.await {
                 Ok(message) => return Ok(Some(message.into()).filter(of(subject))),
                 Err(error) => error,
             };
@@ -443,17 +460,21 @@ impl Stream {
     ) -> Result<Option<Stored>, StoreError> {
         let stream = self.js.get_stream_no_info(self.name()).await;
         let stream = stream.map_err(|error| other(&error))?;
-        let request = stream.raw_message_builder();
-        let request = match sequence {
-            Some(0) => return Ok(None),
-            Some(sequence) => request.sequence(sequence),
-            None => request.last_by_subject(subject),
+        if sequence == Some(0) {
+            return Ok(None);
+        }
+        let request = || match (stream.raw_message_builder(), sequence) {
+            (request, Some(sequence)) => request.sequence(sequence),
+            (request, None) => request.last_by_subject(subject),
         };
         Ok(self.leaders(request).await?.filter(of(subject)))
     }
 
-    async fn leaders(&self, request: RawMessageBuilder) -> Result<Option<Stored>, StoreError> {
-        match request.send().await {
+    async fn leaders(
+        &self,
+        request: impl Fn() -> RawMessageBuilder,
+    ) -> Result<Option<Stored>, StoreError> {
+        match repeated(|| request().send()).await {
             Ok(message) => Ok(Some(message.into())),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
@@ -574,16 +595,3 @@ pub(crate) fn api_prefix(js: &Context) -> Option<String> {
     let (prefix, _) = prefix.split_once('"')?;
     (prefix != "$JS.API").then(|| prefix.to_owned())
 }
-
-/// How long to wait before the `attempt`-th repetition: doubling from `base`, no more than `max`, and half of it by chance,
-/// so that a hundred clients of one broken server do not come back as one.
-pub(crate) fn back_off(attempt: u32, base: Duration, max: Duration) -> Duration {
-    use std::hash::{BuildHasher as _, RandomState};
-    let full = base.saturating_mul(1 << attempt.min(16)).min(max);
-    // A fresh `RandomState` is seeded by the system, which is chance enough here.
-    let chance = (RandomState::new().hash_one(attempt) % 1024) as u32;
-    full / 2 + full / 2 * chance / 1024
-}
-
-#[cfg(test)]
-mod tests;

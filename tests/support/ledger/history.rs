@@ -1,7 +1,6 @@
 //! What everybody was told, and what the bucket holds in the end: what [`check`](super::check) compares.
 
 use super::{Count, HISTORY};
-use crate::answered;
 use futures_util::{StreamExt as _, stream};
 use nats_service::{KvStore, Operation, ReadLevel};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,10 +135,8 @@ pub(super) type Held = BTreeMap<String, Key>;
 pub(super) async fn held(store: &KvStore<Count>, names: BTreeSet<String>) -> Held {
     let read = async |name: String| {
         let key = store.key(name.clone()).expect("a key");
-        let last = answered("a majority", async || key.read(ReadLevel::Confirmed).await).await;
-        let revisions = answered("a history", async || key.history().await)
-            .await
-            .into_iter();
+        let last = key.read(ReadLevel::Confirmed).await.expect("a majority");
+        let revisions = key.history().await.expect("it can be read").into_iter();
         let revisions = revisions.filter_map(|change| match &change.operation {
             Operation::Put(count) => Some(Kept::of(change.revision, count)),
             _ => None,

@@ -2,10 +2,11 @@
 
 use super::{BELIEVE_AFTER, Initial, LOOK_AFTER, Live, OrderedConsumer, Start, Step};
 use crate::store::error::{Refusal, StoreError, closed, unavailable};
-use crate::store::stream::{Cluster, StreamInfo, back_off, nanos};
+use crate::store::stream::{Cluster, StreamInfo, back_off, nanos, repeated};
 use async_nats::Subscriber;
 use async_nats::connection::State;
 use futures_util::StreamExt as _;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// The server removes a consumer whose inbox nobody listens to after this long, should the deletion get lost.
@@ -17,7 +18,7 @@ pub(super) const REPLICA_HEARTBEATS: u32 = 5;
 /// elected nobody answers, and whoever waits for that has it late.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-pub(super) struct Inbox {
+struct Inbox {
     subject: String,
     subscriber: Subscriber,
 }
@@ -74,6 +75,7 @@ impl OrderedConsumer {
                 tokio::time::sleep(back_off(self.attempt - 1, base, max)).await;
             }
             self.attempt += 1;
+            // Refused where the connection was closed.
             let mut inbox = self.subscribe().await?;
             let client = self.stream.js.client();
             while client.connection_state() != State::Connected {
@@ -84,7 +86,7 @@ impl OrderedConsumer {
                 }
             }
             let wait = FIRST_WAIT * (1 << (self.attempt - 1).min(3));
-            let error = match self.recreate(inbox, wait).await {
+            let error = match self.recreate(wait).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -97,7 +99,7 @@ impl OrderedConsumer {
         }
     }
 
-    async fn recreate(&mut self, inbox: Inbox, wait: Duration) -> Result<(), StoreError> {
+    async fn recreate(&mut self, wait: Duration) -> Result<(), StoreError> {
         let info = self.led_info(wait).await?;
         let last = info.state.last_seq;
         self.replicated = info.config.num_replicas > 1;
@@ -118,7 +120,7 @@ impl OrderedConsumer {
         } else if self.initial == Initial::Said {
             self.look_for_gaps(info.state.first_seq, last);
         }
-        self.create(inbox, &info, Some(wait)).await
+        self.create(&info, Some(wait)).await
     }
 
     fn start_over(&mut self) {
@@ -146,7 +148,7 @@ impl OrderedConsumer {
     }
 
     /// An inbox, before the consumer: nothing is to be delivered to nobody.
-    pub(super) async fn subscribe(&self) -> Result<Inbox, StoreError> {
+    async fn subscribe(&self) -> Result<Inbox, StoreError> {
         let client = self.stream.js.client();
         let subject = client.new_inbox();
         match client.subscribe(subject.clone()).await {
@@ -161,7 +163,6 @@ impl OrderedConsumer {
     /// Makes the consumer of the stream that was just asked; the answer may take `wait`, or as long as any.
     pub(super) async fn create(
         &mut self,
-        inbox: Inbox,
         info: &StreamInfo,
         wait: Option<Duration>,
     ) -> Result<(), StoreError> {
@@ -171,7 +172,6 @@ impl OrderedConsumer {
             false => self.options.heartbeat,
         };
         let mut config = serde_json::json!({
-            "deliver_subject": inbox.subject,
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
@@ -201,13 +201,8 @@ impl OrderedConsumer {
         }
         let name = self.stream.name();
         let body = serde_json::json!({ "stream_name": name, "config": config });
-        let subject = format!("CONSUMER.CREATE.{name}");
-        let stream = &self.stream;
-        let made = within(wait, async {
-            let made: Result<ConsumerInfo, Refusal> = stream.request(subject, &body).await;
-            made.map_err(|refusal| refusal.about(stream.bucket()))
-        });
-        let made = made.await?;
+        let made = within(wait, repeated(|| self.try_create(body.clone())));
+        let (made, inbox) = made.await?;
         let led = info.leads(made.cluster.as_ref());
         let floor = info.state.last_seq;
         self.contact.opened();
@@ -237,6 +232,16 @@ impl OrderedConsumer {
             }
         }
         Ok(())
+    }
+
+    /// One attempt, with an inbox of its own: a consumer of which nothing is heard delivers to nobody, and the server removes it.
+    async fn try_create(&self, mut body: Value) -> Result<(ConsumerInfo, Inbox), StoreError> {
+        let (stream, inbox) = (&self.stream, self.subscribe().await?);
+        body["config"]["deliver_subject"] = inbox.subject.as_str().into();
+        let subject = format!("CONSUMER.CREATE.{}", stream.name());
+        let made: Result<ConsumerInfo, Refusal> = stream.request(subject, &body).await;
+        let made = made.map_err(|refusal| refusal.about(stream.bucket()))?;
+        Ok((made, inbox))
     }
 }
 

@@ -5,7 +5,7 @@
 //! anew behind the last chunk that came. It knows nothing of digests.
 
 use super::super::error::{Refusal, StoreError, closed, unavailable};
-use super::super::stream::{Stream, back_off, nanos};
+use super::super::stream::{Stream, back_off, nanos, repeated};
 use super::window::passes;
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::pull::{BatchConfig, Config};
@@ -260,10 +260,10 @@ impl Fetch {
             config["opt_start_seq"] = self.from.into();
         }
         let body = serde_json::json!({ "stream_name": name, "config": config });
-        let made: Info = self
-            .stream
-            .request(format!("CONSUMER.CREATE.{name}"), &body)
-            .await?;
+        // One that was made all the same is removed when nobody has asked it for anything.
+        let subject = format!("CONSUMER.CREATE.{name}");
+        let made = repeated(|| self.stream.request(subject.clone(), &body));
+        let made: Info = made.await?;
         self.live = Some(Live {
             consumer: Consumer::new(Config::default(), made, self.stream.js.clone()),
             inbox,

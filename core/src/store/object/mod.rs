@@ -283,7 +283,7 @@ impl<T> ObjectStore<T> {
         let about = |refusal: Refusal| refusal.about(self.bucket());
         let name = self.stream.name();
         let nothing = serde_json::json!({});
-        let info = self.stream.request(format!("STREAM.INFO.{name}"), &nothing);
+        let info = self.stream.query(format!("STREAM.INFO.{name}"), &nothing);
         let info: serde_json::Value = info.await.map_err(about)?;
         let mut config = info["config"].clone();
         config["sealed"] = true.into();
