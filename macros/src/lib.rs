@@ -23,6 +23,7 @@ mod model;
 mod options;
 mod parse;
 mod service_error;
+mod stray;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ mod text;
 mod validate;
 mod value;
 
+use parse::AttrKind;
 use proc_macro::TokenStream;
 use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 
@@ -50,6 +52,9 @@ use proc_macro2::{Ident, TokenStream as Tokens, TokenTree};
 /// | `crate` | a path, where `nats-service` is renamed or re-exported | `::nats_service` |
 ///
 /// # The trait
+///
+/// `#[nats_service]` reads the attributes of its methods before the compiler looks for their names, so they want no `use`: one that
+/// is there all the same is reported as unused.
 ///
 /// Every method without a body, or with one of our attributes, is an endpoint: `async fn`, `&self`, and any of
 ///
@@ -97,7 +102,7 @@ pub fn nats_service(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `idempotent` | alone: a call may happen twice, so a client may repeat one that failed for a moment | it may not |
 #[proc_macro_attribute]
 pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
-    stray("endpoint", item.into()).into()
+    stray::refuse(AttrKind::Endpoint, item.into()).into()
 }
 
 /// Keeps the answers of a method in a key-value bucket, and makes a typed store of it. Any number for a method, each
@@ -157,7 +162,7 @@ pub fn endpoint(_: TokenStream, item: TokenStream) -> TokenStream {
 /// handler's.
 #[proc_macro_attribute]
 pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
-    stray("kv_store", item.into()).into()
+    stray::refuse(AttrKind::KvStore, item.into()).into()
 }
 
 /// Looks for the answer in a key-value bucket first, and calls the handler only where there is none: a read-through cache, with one
@@ -181,7 +186,7 @@ pub fn kv_store(_: TokenStream, item: TokenStream) -> TokenStream {
 /// The bucket keeps entries for `ttl` and `stale_on_error` together; of several caches in it, for the longest.
 #[proc_macro_attribute]
 pub fn kv_cache(_: TokenStream, item: TokenStream) -> TokenStream {
-    stray("kv_cache", item.into()).into()
+    stray::refuse(AttrKind::KvCache, item.into()).into()
 }
 
 /// Removes an entry of a key-value bucket after a successful call. Any number for a method.
@@ -196,7 +201,7 @@ pub fn kv_cache(_: TokenStream, item: TokenStream) -> TokenStream {
 /// The bucket's settings are those of the methods that fill it; where none of the service does, it has to exist.
 #[proc_macro_attribute]
 pub fn kv_evict(_: TokenStream, item: TokenStream) -> TokenStream {
-    stray("kv_evict", item.into()).into()
+    stray::refuse(AttrKind::KvEvict, item.into()).into()
 }
 
 /// Keeps the answers of a method in an object store, which takes answers of any size. Any number for a method, each
@@ -221,13 +226,13 @@ pub fn kv_evict(_: TokenStream, item: TokenStream) -> TokenStream {
 /// Settings belong to the bucket: two methods that keep answers in one bucket may say a setting once, or say the same.
 #[proc_macro_attribute]
 pub fn object_store(_: TokenStream, item: TokenStream) -> TokenStream {
-    stray("object_store", item.into()).into()
+    stray::refuse(AttrKind::ObjectStore, item.into()).into()
 }
 
 /// Removes an object after a successful call. Any number for a method. The options are those of [`macro@kv_evict`].
 #[proc_macro_attribute]
 pub fn object_evict(_: TokenStream, item: TokenStream) -> TokenStream {
-    stray("object_evict", item.into()).into()
+    stray::refuse(AttrKind::ObjectEvict, item.into()).into()
 }
 
 /// Derives `Serialize` and `Deserialize` for a request or an answer, through `nats_service`: for crates that do not depend on
@@ -289,16 +294,6 @@ fn not_a_trait(keyword: &Ident) -> String {
             "{rule}; write `trait Profiles {{ async fn save(&self, ..) -> ..; }}`, and implement it for your type"
         )
     }
-}
-
-/// One of our attributes where none of ours reads it.
-fn stray(name: &str, item: Tokens) -> Tokens {
-    let error = syn::Error::new(
-        proc_macro2::Span::call_site(),
-        format!("`#[{name}]` belongs on a method of a `#[nats_service]` trait"),
-    )
-    .into_compile_error();
-    quote::quote!(#item #error)
 }
 
 /// The word that says what an item is: `struct`, `impl`, `trait`.

@@ -22,11 +22,35 @@ use std::sync::Arc;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be one token of a key",
     label = "a key cannot be made from this type",
-    note = "strings, integers, `bool` and `char` can; for a type of your own, `impl nats_service::KeyToken for {Self}`"
+    note = "strings, integers, `bool` and `char` can, and a type of your own that implements `nats_service::KeyToken`"
 )]
 pub trait KeyToken {
     /// The text, unchecked: whoever builds the key checks it.
     fn key_token(&self) -> Cow<'_, str>;
+}
+
+/// What would let an `Option` be a token, and nothing is: the words for a key of something that may be absent. A bound on the
+/// `Option` itself would be told in the words of [`KeyToken`].
+#[diagnostic::on_unimplemented(
+    message = "a key cannot be made from an `Option`, which has no token when it is `None`",
+    label = "this may be `None`, and each entry has a key",
+    note = "use a field that is always there, or one of the answer: `<response.id>`",
+    note = "where `None` is a case of its own, give it a token: a type of yours in place of the `Option`, with `impl nats_service::KeyToken`"
+)]
+pub trait NeverNone {}
+
+/// What has it not.
+#[derive(Debug)]
+pub struct MayBeNone<T>(std::marker::PhantomData<T>);
+
+#[doc(hidden)]
+impl<T> KeyToken for Option<T>
+where
+    MayBeNone<T>: NeverNone,
+{
+    fn key_token(&self) -> Cow<'_, str> {
+        Cow::Borrowed("")
+    }
 }
 
 impl KeyToken for str {
