@@ -7,7 +7,7 @@ use crate::text;
 use proc_macro2::TokenStream;
 use std::time::Duration;
 use syn::parse::Parser as _;
-use syn::{Lit, LitStr};
+use syn::{Lit, LitInt, LitStr};
 
 /// Typed access to checked options: a value of the wrong kind is reported, and then absent.
 pub(crate) struct Reader<'a> {
@@ -87,11 +87,13 @@ impl Reader<'_> {
                 Ok(value) => return Some(Spanned { value, tokens }),
                 Err(rule) => rule,
             },
-            Lit::Int(number) => {
+            Lit::Int(number) if number.suffix().is_empty() => {
                 format!(
-                    "`{name}` wants a number with a unit; for seconds write `{name} = \"{number}s\"`"
+                    "`{name}` wants a number with a unit; for seconds write `{name} = \"{}s\"`",
+                    number.base10_digits()
                 )
             }
+            Lit::Int(number) => in_quotes(name, &number),
             _ => format!("`{name}` wants a duration; write `{name} = \"5s\"`"),
         };
         self.errors.at(&tokens, problem);
@@ -108,7 +110,9 @@ impl Reader<'_> {
         let tokens = self.tokens(name, &low.to_string())?;
         let rule = format!("`{name}` is a number from {low} to {high} ({why})");
         // `-1` is two tokens, and is best answered by the rule.
-        if let Ok(Lit::Int(number)) = syn::parse2::<Lit>(tokens.clone()) {
+        if let Ok(Lit::Int(number)) = syn::parse2::<Lit>(tokens.clone())
+            && number.suffix().is_empty()
+        {
             match number.base10_parse::<u64>() {
                 Ok(value) if (low..=high).contains(&value) => {
                     return Some(Spanned { value, tokens });
@@ -134,12 +138,15 @@ impl Reader<'_> {
     /// A number of bytes, or a string with a unit.
     pub(crate) fn size(&mut self, name: &str) -> Option<Spanned<u64>> {
         let (literal, tokens) = self.literal(name, "\"64MiB\"")?;
-        let text = match literal {
-            Lit::Str(text) => text.value(),
-            Lit::Int(number) => number.base10_digits().to_owned(),
-            _ => String::new(),
+        let size = match literal {
+            Lit::Str(text) => crate::value::size(&text.value()),
+            Lit::Int(number) if number.suffix().is_empty() => {
+                crate::value::size(number.base10_digits())
+            }
+            Lit::Int(number) => Err(in_quotes(name, &number)),
+            _ => crate::value::size(&tokens.to_string()),
         };
-        match crate::value::size(&text) {
+        match size {
             Ok(value) => Some(Spanned { value, tokens }),
             Err(rule) => {
                 self.errors.at(&tokens, rule);
@@ -318,6 +325,11 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// `64MiB` is a literal to the compiler, of the number 64.
+fn in_quotes(name: &str, number: &LitInt) -> String {
+    format!("`{name}` wants quotes around a number with a unit; write `{name} = \"{number}\"`")
 }
 
 fn queue_group(text: &str) -> Result<(), String> {
