@@ -6,7 +6,7 @@
 
 use super::streams::PART_OF;
 use serde_json::{Map, Value};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// One change.
@@ -65,8 +65,8 @@ struct Compare<'d> {
     old: &'d Value,
     new: &'d Value,
     found: Vec<Difference>,
-    /// References that are being compared, or were: types may hold themselves.
-    compared: HashSet<(String, String, Reader)>,
+    /// Schemas that are being compared, or were, by where they stand: types may hold themselves.
+    compared: HashSet<(*const Value, *const Value, Reader)>,
 }
 
 /// Keywords that bound a value. Another bound may refuse what was fine, or let through what was not.
@@ -307,13 +307,22 @@ impl<'d> Compare<'d> {
     }
 
     fn schema(&mut self, at: &str, old: &'d Value, new: &'d Value, reader: Reader) {
-        let name = |schema: &Value| schema["$ref"].as_str().map(str::to_owned);
-        if let (Some(old), Some(new)) = (name(old), name(new))
-            && !self.compared.insert((old, new, reader))
-        {
+        let (old, new) = (resolve(self.old, old), resolve(self.new, new));
+        let both = (std::ptr::from_ref(old), std::ptr::from_ref(new), reader);
+        if !self.compared.insert(both) {
             return;
         }
-        let (old, new) = (resolve(self.old, old), resolve(self.new, new));
+        match (or_null(old), or_null(new)) {
+            (Some(inner), None) if !types(new).contains("null") => {
+                self.say(reader != Reader::Callers, at, "`null` is gone");
+                return self.schema(at, inner, new, reader);
+            }
+            (None, Some(inner)) if !types(old).contains("null") => {
+                self.say(reader != Reader::Service, at, "`null` is new");
+                return self.schema(at, old, inner, reader);
+            }
+            _ => {}
+        }
         self.types(at, old, new, reader);
         for keyword in BOUNDS {
             self.bound(at, keyword, &old[keyword], &new[keyword], reader);
@@ -457,6 +466,15 @@ fn resolve<'d>(document: &'d Value, schema: &'d Value) -> &'d Value {
     schema
 }
 
+/// What it is when it is not null, where it may be either.
+fn or_null(schema: &Value) -> Option<&Value> {
+    let null = |one: &Value| one["type"] == "null";
+    match list(&schema["anyOf"]) {
+        [one, other] if null(other) && !null(one) => Some(one),
+        _ => None,
+    }
+}
+
 fn types(schema: &Value) -> HashSet<&str> {
     match &schema["type"] {
         Value::String(one) => HashSet::from([one.as_str()]),
@@ -465,7 +483,7 @@ fn types(schema: &Value) -> HashSet<&str> {
     }
 }
 
-/// Each alternative by a name that stays when others come and go.
+/// Each alternative by a name that stays when others come and go; by its place, too, where others have the same name.
 fn alternatives(schema: &Value) -> Vec<(String, Option<&Value>)> {
     let mut all = Vec::new();
     for value in list(&schema["enum"]) {
@@ -481,6 +499,14 @@ fn alternatives(schema: &Value) -> Vec<(String, Option<&Value>)> {
             } else {
                 all.push((name_of(one, number), Some(one)));
             }
+        }
+    }
+    let mut named = HashMap::new();
+    for (name, _) in &mut all {
+        let so_far = named.entry(name.clone()).or_insert(0_u32);
+        *so_far += 1;
+        if *so_far > 1 {
+            *name = format!("{name} {so_far}");
         }
     }
     all

@@ -313,6 +313,29 @@ fn a_file_that_is_missing_or_damaged_is_said_to_be() {
 }
 
 #[test]
+fn forms_that_nothing_names_are_told_apart() {
+    let old = ContactsContract::asyncapi().into_value();
+    assert_eq!(differences(&old, &old), []);
+    let mut new = old.clone();
+    let town = "/components/schemas/Contact/anyOf/1/properties/town/type";
+    *new.pointer_mut(town).unwrap() = json!("integer");
+    let found = breaking(&new, &old);
+    assert!(
+        found[0].contains(".town: the type was string, and is integer"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_part_of_a_request_that_may_be_nothing_now_does_not_break_and_the_other_way_round_it_does() {
+    let address = format!("{SAVE}/properties/address");
+    let must = with(&address, json!({"$ref": "#/components/schemas/Address"}));
+    assert_eq!(breaking(&document(), &must), [""; 0]);
+    let found = breaking(&must, &document());
+    assert!(found[0].contains("address: `null` is gone"), "{found:#?}");
+}
+
+#[test]
 fn references_in_a_circle_end() {
     let circle = json!({"$ref": "#/components/schemas/Profile"});
     let odd = with(PROFILE, circle);

@@ -126,6 +126,21 @@ trait Silent {
 #[nats_service]
 trait Empty {}
 
+#[message(schema)]
+#[serde(untagged)]
+enum Contact {
+    Mail { mail: String, name: String },
+    Post { street: String, town: String },
+    Both(String, String),
+    Pair(u8, String),
+}
+
+/// Its messages have forms that nothing names.
+#[nats_service]
+trait Contacts {
+    async fn find(&self, contact: Contact) -> Contact;
+}
+
 struct Clerk;
 
 impl Silent for Clerk {
