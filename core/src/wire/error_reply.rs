@@ -1,7 +1,7 @@
 //! An error as a reply: two headers for every client of ADR-32, and a body that has the whole of it.
 
 use super::codec::Codec;
-use super::error::{Code, Error};
+use super::error::{Code, Error, WireCode};
 use super::header;
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -34,13 +34,40 @@ pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Error> {
     if text.is_none() && number.is_none() {
         return None;
     }
-    if let Ok(error) = serde_json::from_slice::<Error>(body) {
+    let number = number.and_then(|number| number.parse().ok());
+    if let Ok(mut error) = serde_json::from_slice::<Error>(body) {
+        // A newer service's code, or another framework's: by its number it may be known.
+        if let Some(number) = number
+            && error.code() == Code::Unknown
+            && number != Code::Unknown.number()
+        {
+            error.code = WireCode(Code::from_number(number));
+        }
         return Some(error);
     }
     // A service that is not ours, or whose body was too large.
-    let code = number
-        .and_then(|number| number.parse().ok())
-        .map_or(Code::Unknown, Code::from_number);
+    let code = number.map_or(Code::Unknown, Code::from_number);
     let text = text.unwrap_or("the service answered with an error and no text");
     Some(Error::new(code, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_is_not_known_by_name_is_known_by_its_number() {
+        let read = |number: &'static str, body: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SERVICE_ERROR_CODE, number);
+            read(&headers, body.as_bytes()).map(|error| error.code())
+        };
+        let foreign = r#"{"code": "no_such_profile", "message": "no"}"#;
+        assert_eq!(read("404", foreign), Some(Code::NotFound));
+        assert_eq!(read("500", foreign), Some(Code::Unknown));
+        assert_eq!(read("no number", foreign), Some(Code::Unknown));
+        // Where several share a number, the name decides.
+        let named = r#"{"code": "Aborted", "message": "no"}"#;
+        assert_eq!(read("409", named), Some(Code::Aborted));
+    }
 }

@@ -4,6 +4,9 @@ use crate::wire::spec::MethodSpec;
 use async_nats::Subject;
 use std::sync::Arc;
 
+/// A subject and its reply subject share one line of the protocol, of 4 KiB.
+const LONGEST_PREFIX: usize = 256;
+
 /// A text that cannot stand before subjects, given to `Server::prefix` or to a client's `with_prefix`.
 ///
 /// ```
@@ -16,7 +19,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{prefix}` cannot be a prefix of subjects: it consists of ASCII letters, digits, `_` and `-`, in tokens joined by dots, and does not begin with `_INBOX`"
+    "`{prefix}` cannot be a prefix of subjects: it consists of ASCII letters, digits, `_` and `-`, in tokens joined by dots, has at most {LONGEST_PREFIX} bytes, and does not begin with `_INBOX`"
 )]
 #[non_exhaustive]
 pub struct PrefixError {
@@ -33,7 +36,7 @@ impl Prefix {
     pub(crate) fn new(prefix: &str) -> Result<Self, PrefixError> {
         let fits = prefix.split('.').all(is_name)
             && prefix.split('.').next() != Some("_INBOX")
-            && prefix.len() <= 256;
+            && prefix.len() <= LONGEST_PREFIX;
         match prefix {
             "" => Ok(Self(None)),
             _ if fits => Ok(Self(Some(prefix.into()))),
