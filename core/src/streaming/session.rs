@@ -111,7 +111,8 @@ impl Line {
         let mut body = sent.body.clone();
         if let Some(error) = &sent.error {
             error_reply::write(error, &mut headers);
-            let room = self.outlet.max_payload() - header::size(&headers);
+            let room = self.outlet.max_payload();
+            let room = room.saturating_sub(header::size(&headers));
             body = error_reply::body(error, room);
         }
         self.put(headers, body, false).await;
@@ -516,4 +517,34 @@ impl<'s> Session<'s> {
 
 fn malformed(what: &'static str) -> Answer {
     Answer::End(Ended::Broken(StreamBreak::Malformed { what }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::loopback::Loopback;
+    use std::collections::HashMap;
+
+    #[tokio::test]
+    async fn an_error_is_said_by_its_headers_alone_where_a_message_has_no_room_for_more() {
+        let local = Loopback::new(|_| HashMap::new());
+        let mut outlet = local.outlet().clone();
+        outlet.max_payload = 64;
+        let mut pending = outlet.replies.one();
+        let line = Line {
+            outlet: Outlet::Local(outlet),
+            peer: Loopback::inbox(pending.number()),
+            from: 0,
+            own: "_INBOX.local.own".into(),
+            pace: Pace::default(),
+        };
+        let mut out = Outgoing::new(Amount::default());
+        let error = Error::not_found("x".repeat(64));
+        let sent = out.push(Kind::Error, None, Bytes::new(), Some(Box::new(error)));
+        line.frame(sent).await;
+        let said = pending.reply().await.unwrap();
+        let headers = said.headers.unwrap_or_default();
+        let error = error_reply::read(&headers, &said.payload);
+        assert_eq!(error.map(|error| error.code()), Some(crate::Code::NotFound));
+    }
 }

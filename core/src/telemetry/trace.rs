@@ -46,7 +46,9 @@ mod imp {
     impl Extractor for Read<'_> {
         fn get(&self, key: &str) -> Option<&str> {
             // Names of headers keep their case in NATS, and these are written in lower case by everybody.
-            self.0.get(key).map(|value| value.as_str())
+            // What cannot be a name at all is in no headers: a look for it would panic.
+            let name: HeaderName = key.parse().ok()?;
+            self.0.get(name).map(|value| value.as_str())
         }
 
         fn keys(&self) -> Vec<&str> {
@@ -121,6 +123,22 @@ mod imp {
         pub(crate) fn write(&self, headers: &mut HeaderMap) {
             if let Some(pairs) = &self.pairs {
                 write(pairs, headers);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_propagator_that_looks_for_what_is_no_header_finds_nothing() {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", "00-1-2-01");
+            let read = Read(&headers);
+            assert_eq!(read.get("traceparent"), Some("00-1-2-01"));
+            for name in ["", "trace:id", "tracé", "a\r\nb"] {
+                assert_eq!(read.get(name), None, "{name:?}");
             }
         }
     }
