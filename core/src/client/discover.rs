@@ -2,6 +2,7 @@
 //!
 //! Left out: judging what they say. A reply that is none (another type, no JSON) is passed over.
 
+use crate::wire::moment::bounded;
 use async_nats::{Client, StatusCode};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
@@ -261,7 +262,7 @@ impl Discover {
         let mut replies = replies.map_err(connection)?;
         let sent = self.client.publish_with_reply(subject, inbox, "".into());
         sent.await.map_err(connection)?;
-        let end = Instant::now() + self.timeout;
+        let end = Instant::now() + bounded(self.timeout);
         let (mut found, mut wait) = (Vec::new(), end);
         while found.len() < self.most {
             let Ok(Some(reply)) = timeout_at(wait, replies.next()).await else {
@@ -274,7 +275,7 @@ impl Discover {
                 Some(one) => found.push(one),
                 None => tracing::debug!(verb, "a reply to a discovery request was not understood"),
             }
-            wait = end.min(Instant::now() + self.stall);
+            wait = end.min(Instant::now() + bounded(self.stall));
         }
         Ok(found)
     }

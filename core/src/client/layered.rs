@@ -9,6 +9,7 @@ use super::transport::Transport;
 use crate::layer::{BoxError, CallLayer, Layers, Next, Request, Response, Stack, Wants, code_of};
 use crate::wire::error::Code;
 use crate::wire::error_reply;
+use crate::wire::moment::bounded;
 use crate::wire::replies::Several;
 use crate::wire::spec::MethodSpec;
 use async_nats::{HeaderMap, Message};
@@ -63,7 +64,7 @@ impl Exchange {
             method: self.spec,
             at: self.subject(),
             received: now,
-            deadline: now + limit,
+            deadline: now + bounded(limit),
             extensions: Arc::default(),
             wants,
         };
@@ -102,7 +103,7 @@ impl ClientCore {
             method,
             at: self.subject(method),
             received: now,
-            deadline: now + limit,
+            deadline: now + bounded(limit),
             extensions: Arc::default(),
             wants: Wants::Leave,
         };

@@ -8,6 +8,7 @@ use super::exchange::{Exchange, Failure, Received, closed, nobody_listens};
 use crate::telemetry::WatchedCall;
 use crate::wire::error::{Error, ServiceError};
 use crate::wire::header;
+use crate::wire::moment::bounded;
 use crate::wire::replies::Several;
 use async_nats::Message;
 use futures_util::Stream;
@@ -197,7 +198,7 @@ impl Asked {
     ) -> Result<Self, Failure> {
         exchange.begin()?;
         let (subject, after) = (exchange.subject(), exchange.timeout);
-        let deadline = Instant::now() + after;
+        let deadline = Instant::now() + bounded(after);
         let asked = timeout_at(deadline, async {
             let transport = &exchange.core.transport;
             let headers = exchange.request_headers(after)?;
@@ -244,7 +245,7 @@ impl Asked {
         let message = match self.first.take() {
             Some(first) => first,
             None => {
-                let until = self.deadline.min(Instant::now() + self.stall);
+                let until = self.deadline.min(Instant::now() + bounded(self.stall));
                 let replies = self.replies.as_mut()?;
                 timeout_at(until, replies.next()).await.ok()??
             }

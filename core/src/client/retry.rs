@@ -6,6 +6,7 @@
 use super::error::CallError;
 use super::exchange::{Exchange, Failure, Received};
 use crate::wire::error::Code;
+use crate::wire::moment::bounded;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -165,7 +166,7 @@ impl Budget {
 pub(super) async fn run(exchange: Exchange, policy: Retry) -> Result<Received, Failure> {
     let subject = exchange.subject();
     let budget = &exchange.core.retrying.budget;
-    let deadline = Instant::now() + exchange.timeout;
+    let deadline = Instant::now() + bounded(exchange.timeout);
     for attempt in 1.. {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = policy.attempt_timeout.map_or(left, |limit| limit.min(left));
@@ -187,7 +188,7 @@ pub(super) async fn run(exchange: Exchange, policy: Retry) -> Result<Received, F
             return Err(failure);
         }
         let pause = policy.pause(attempt, random());
-        let late = Instant::now() + pause >= deadline;
+        let late = Instant::now() + bounded(pause) >= deadline;
         if attempt >= policy.attempts || late || !budget.spend() {
             return Err(failure.after(attempt));
         }

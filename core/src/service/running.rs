@@ -6,6 +6,7 @@ use super::endpoint::Stop;
 use super::streaming::Streams;
 use crate::store::persist::Writers;
 use crate::store::{FailedWrite, WriterStats};
+use crate::wire::moment::bounded;
 use async_nats::Client;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ impl Running {
     }
 
     async fn shut_down(mut self, deadline: Duration) -> Result<ShutdownReport, ShutdownError> {
-        let deadline = Instant::now() + deadline;
+        let deadline = Instant::now() + bounded(deadline);
         self.stop.intake.cancel();
         let (mut cut_short, mut cut_streams) = (0, 0);
         let in_time = tokio::time::timeout_at(deadline.into(), async {

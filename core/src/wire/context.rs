@@ -4,6 +4,7 @@
 //! Made only for endpoints that ask for it. It leaves out the reply subject: answering is the framework's business.
 
 use super::header::{self, HeaderError};
+use super::moment::bounded;
 use super::spec::{MethodSpec, ServiceSpec};
 use async_nats::HeaderMap;
 use serde::Deserialize;
@@ -123,7 +124,7 @@ impl Context {
             subject: "".into(),
             instance: "".into(),
         };
-        Self::new(origin, headers, now, now + time, None)
+        Self::new(origin, headers, now, now + bounded(time), None)
     }
 
     /// The request's headers.
@@ -263,7 +264,7 @@ impl Context {
     }
 
     /// Keeps a value with the call, for whoever looks at it later: what a layer has found out about the caller, say. The
-    /// latest of a type counts.
+    /// latest of a type counts; earlier ones stay until the call is over, so what changes often goes behind a lock.
     ///
     /// ```
     /// # use nats_service::{Context, async_nats::HeaderMap};
@@ -338,6 +339,16 @@ struct Node {
     next: Extensions,
 }
 
+impl Drop for Extensions {
+    /// One after another: each inside the one before it, a long list would take more stack than there is.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut node) = next {
+            next = node.next.0.take();
+        }
+    }
+}
+
 impl Extensions {
     pub(crate) fn insert(&self, value: Box<dyn Any + Send + Sync>) {
         let next = Extensions::default();
@@ -398,6 +409,25 @@ mod tests {
         let late = context();
         late.end();
         late.cancelled().await;
+    }
+
+    #[test]
+    fn a_call_that_keeps_very_many_values_ends_like_any_other() {
+        let ends = || {
+            let ctx = context();
+            for number in 0..3_000_u32 {
+                ctx.insert(number);
+            }
+            assert_eq!(ctx.get::<u32>(), Some(&2_999));
+        };
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        small.spawn(ends).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_call_may_have_all_the_time_there_is() {
+        let ctx = Context::detached(HeaderMap::new(), Duration::MAX);
+        assert!(ctx.remaining() > Duration::from_secs(1_000_000) && !ctx.is_cancelled());
     }
 
     #[test]

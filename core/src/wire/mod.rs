@@ -10,6 +10,7 @@ pub(crate) mod error_reply;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod loopback;
+pub(crate) mod moment;
 pub(crate) mod outlet;
 pub(crate) mod replies;
 pub(crate) mod spec;

@@ -11,6 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 #[tokio::test]
+async fn a_stop_may_take_as_long_as_it_takes() {
+    let nats = Nats::start().await;
+    let keeper = desk::keeper(&nats).await;
+    let client = KeeperClient::new(nats.client.clone());
+    client.keep(task("one")).await.unwrap();
+    keeper.running.shutdown(Duration::MAX).await.unwrap();
+}
+
+#[tokio::test]
 async fn everything_that_was_taken_is_answered_and_stored() {
     let nats = Nats::start().await;
     let keeper = desk::keeper_with(&nats, |server| server.max_in_flight(100)).await;

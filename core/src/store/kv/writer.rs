@@ -10,6 +10,7 @@ use crate::store::persist::{
     WriterLimits, WriterStats, Writers,
 };
 use crate::telemetry::Trace;
+use crate::wire::moment::bounded;
 use crate::wire::spec::StoreKind;
 use bytes::Bytes;
 use serde::Serialize;
@@ -173,7 +174,7 @@ impl<T: Serialize> KvWriter<T> {
         value: &T,
         patience: Duration,
     ) -> Result<u64, StoreError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + bounded(patience);
         let write = self.write(key.into(), WriteAction::Put(self.encode(value)?))?;
         let room = self.writer.reserve(patience).await;
         let room = room.map_err(|_| StoreError::Timeout)?;
@@ -211,7 +212,7 @@ impl<T> KvWriter<T> {
     /// Accepts no more, waits until everything is stored, and ends the writer, clones included. What is not stored within
     /// `patience` is in the report, whole.
     pub async fn drain(&self, patience: Duration) -> DrainReport {
-        self.writer.drain(Instant::now() + patience).await
+        self.writer.drain(Instant::now() + bounded(patience)).await
     }
 
     fn write(&self, key: String, action: WriteAction) -> Result<Write, StoreError> {
