@@ -283,7 +283,7 @@ pub(super) fn call_headers(
     }
     // The service has its own clock run from the receipt for as long as the contract says: only less than that is news,
     // and a hundredth less is not worth a header.
-    if limit + spec.timeout / 100 < spec.timeout {
+    if limit.saturating_add(spec.timeout / 100) < spec.timeout {
         let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let headers = headers.get_or_insert_default();
         headers.insert(

@@ -35,6 +35,13 @@ async fn a_local_call_has_its_answer_and_its_typed_error() {
 }
 
 #[tokio::test]
+async fn a_caller_may_wait_for_ever() {
+    let client = DeskClient::local(Hand(Worker::new()));
+    let call = client.echo(task("a")).timeout(Duration::MAX);
+    assert_eq!(soon("an answer", call).await.unwrap(), task("a"));
+}
+
+#[tokio::test]
 async fn a_panic_and_a_time_out_are_what_they_are_through_a_server() {
     let worker = Worker::new();
     let client = DeskClient::local(Hand(worker.clone()));
