@@ -5,7 +5,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use nats_service::{CallError, Code, StreamBreak};
 use nats_service_tests::spout::{Act, BEAT, SpoutClient, doing, spout};
-use nats_service_tests::{Nats, processed, soon};
+use nats_service_tests::{Nats, PATIENCE, processed, soon};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 /// What the header says.
 fn said(message: &Message) -> String {
@@ -314,4 +316,63 @@ async fn of_several_instances_that_hear_a_request_one_is_taken() {
 
 async fn serve_all(server: &nats_service_testkit::TestServer) -> nats_service_tests::spout::Served {
     nats_service_tests::spout::spout_with(server, nats_service::Server::no_queue_group).await
+}
+
+/// Streams of callers that say something which is no frame, or one that cannot be, and then nothing more.
+async fn speak_garbage(nats: &Nats, beat: Duration) -> usize {
+    let mut hand = Hand::new(nats, "_INBOX.by.hand").await;
+    let staying = serde_json::to_vec(&doing(5, Act::Stay)).unwrap();
+    let frames: [(&str, &[u8]); 12] = [
+        ("garbage", b"x"),
+        ("items seq=x", b"1"),
+        ("items seq=18446744073709551615", b"1"),
+        ("items seq=1 count=18446744073709551615", b"1"),
+        ("items seq=1 count=2", b"\0\0\0\x01"),
+        ("items seq=1", b"\xff{"),
+        ("items seq=2", b"1"),
+        ("end seq=7", b""),
+        ("end seq=1", b"\0"),
+        ("error seq=1", b""),
+        ("state ack=99 sent=99 items=0 bytes=0 resend=1", b""),
+        ("open items=1 bytes=1 beat=60000", b""),
+    ];
+    let methods = [("sum", &b"0"[..]), ("echo", b"{}"), ("count", &staying)];
+    for (method, ask) in methods {
+        for (frame, body) in frames {
+            let open = format!("open items=1 bytes=1 beat={}", beat.as_millis());
+            let subject = format!("spout.{method}").into();
+            hand.say(&subject, &open, ask.to_vec()).await;
+            let control = loop {
+                let message = hand.hear().await;
+                if said(&message).starts_with("open ") {
+                    break message.reply.expect("where to speak");
+                }
+            };
+            hand.say(&control, frame, body).await;
+        }
+    }
+    processed(&nats.client).await;
+    frames.len() * methods.len()
+}
+
+#[tokio::test]
+async fn a_caller_that_speaks_garbage_holds_its_stream_no_longer_than_a_silent_one() {
+    let nats = Nats::start().await;
+    let served = spout(&nats.server).await;
+    speak_garbage(&nats, Duration::from_millis(50)).await;
+    let report = soon("the shutdown", served.running.shutdown(PATIENCE)).await;
+    assert_eq!(report.expect("nothing is left").cut_streams, 0);
+    assert_eq!(served.seen.running.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn no_stream_of_a_caller_that_speaks_garbage_outlives_the_report_of_a_shutdown() {
+    let nats = Nats::start().await;
+    let served = spout(&nats.server).await;
+    let opened = speak_garbage(&nats, PATIENCE).await;
+    let shutdown = served.running.shutdown(Duration::from_millis(100)).await;
+    // Those that broke the protocol have ended at once, and the others wait for callers that count as alive for long.
+    let cut = shutdown.expect_err("some are left").0.cut_streams;
+    assert!((1..opened).contains(&cut), "{cut} of {opened}");
+    assert_eq!(served.seen.running.load(SeqCst), 0);
 }
