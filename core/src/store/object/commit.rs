@@ -90,7 +90,7 @@ pub(super) async fn current<T>(
     let subject = meta_subject(stream.bucket(), name);
     let mut doubts = 0;
     loop {
-        let last = stream.last(&subject).await?;
+        let last = latest(stream, &subject, doubts).await?;
         match accept(last.as_ref().and_then(read)) {
             Err(_) if doubt(stream, &mut doubts).await => {}
             done => return done,
@@ -118,11 +118,32 @@ pub(super) fn not_found(name: &str) -> StoreError {
 pub(super) async fn doubt(stream: &Stream, doubts: &mut u32) -> bool {
     let left = *doubts < DOUBTS;
     *doubts += 1;
-    if !left || !replicated(stream).await {
+    if !left {
         return false;
+    }
+    match stream.info().await {
+        Ok(info) if info.config.num_replicas <= 1 => return false,
+        Ok(_) => {}
+        // Nobody leads, and so nobody can be sure: the next leader is to say.
+        Err(_) => *doubts = DOUBTS,
     }
     tokio::time::sleep(LAG / DOUBTS).await;
     true
+}
+
+/// The last message of this subject: from any replica, and after the last doubt from the leader. A server that was away may lag
+/// for longer than anybody waits here. Where the leader may not be asked, nobody answers, and a replica has to do.
+pub(super) async fn latest(
+    stream: &Stream,
+    subject: &str,
+    doubts: u32,
+) -> Result<Option<Stored>, StoreError> {
+    if doubts >= DOUBTS
+        && let Ok(last) = tokio::time::timeout(LAG, stream.leaders_last(subject)).await
+    {
+        return last;
+    }
+    stream.last(subject).await
 }
 
 /// Whether the bucket has several copies, as far as anybody knows.
@@ -154,7 +175,7 @@ pub(super) async fn commit(
             let (base, max) = (Duration::from_millis(10), Duration::from_secs(2));
             tokio::time::sleep(back_off(attempt, base, max)).await;
         }
-        let last = match stream.last(&subject).await {
+        let last = match latest(stream, &subject, doubts).await {
             Ok(last) => last,
             Err(error) if passes(&error) && began.elapsed() < PATIENCE => {
                 failed = error;

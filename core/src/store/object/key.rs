@@ -269,7 +269,7 @@ impl<T> ObjectKey<T> {
 
     /// Gives it another name, and copies nothing: its metadata as it is there.
     ///
-    /// In a bucket that takes [atomic](crate::BucketSettings::atomic) batches (nats-server 2.12) it has the one name or the other, whatever happens.
+    /// In a bucket that takes [atomic](crate::BucketSettings::atomic) batches (nats-server 2.12) it is stored under the one name or the other, whatever happens.
     /// Elsewhere it has both for a moment. A process that is killed in that moment leaves both; the same rename, repeated, ends it.
     /// Links to the old name lead to nothing.
     ///
